@@ -17,6 +17,10 @@ from typing import Final
 
 import numpy as np
 
+from pydev.ports import DMA_GATES as DMA_GATES  # the hardware's words, which the record carries
+from pydev.ports import Gate as Gate
+from pydev.ports import ResetKind as ResetKind
+
 MAGIC: Final = b"LUSCOPE\n"
 VERSION: Final = 1
 RECORD_BYTES: Final = 64
@@ -143,36 +147,6 @@ class Flag(IntFlag):
     """A line from the host to the agent."""
     FAULT = 64
     """The transaction hit no mapping: on hardware an unsupported request or an IOMMU fault."""
-
-
-class Gate(IntFlag):
-    """Why the hardware refuses a transaction. Declared here because the record carries it."""
-
-    BUS_MASTER_OFF = 1
-    POWER_STATE = 2
-    """Not in D0."""
-    IN_RESET = 4
-    INTERRUPTS_OFF = 8
-    """MSI-X (and MSI) disabled: an interrupt has no message."""
-    FUNCTION_MASKED = 16
-    """MSI-X function mask: an interrupt becomes pending."""
-    NO_CLIENT = 32
-    """Nobody is connected."""
-
-
-DMA_GATES: Final = Gate.BUS_MASTER_OFF | Gate.POWER_STATE | Gate.IN_RESET | Gate.NO_CLIENT
-
-
-class ResetKind(IntEnum):
-    """What reset a function."""
-
-    POWER_ON = 0
-    DEVICE = 1
-    """The client's DEVICE_RESET: machine reset, or a secondary bus reset upstream."""
-    FUNCTION_LEVEL = 2
-    """DEVCTL.Initiate_FLR."""
-    POWER_STATE = 3
-    """D3hot to D0 without No_Soft_Reset."""
 
 
 class Mark(IntEnum):

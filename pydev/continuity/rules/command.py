@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Bus Master Enable, of preserved endpoints and of the bridges above them.
+
+Writers, linux 7.3: `pci_device_shutdown` → `pci_clear_master` (drivers/pci/pci-driver.c: hazards 1, 2);
+`do_pci_disable_device` through a driver's shutdown (4); `vfio_pci_core_enable` (61); for bridges also
+`pcie_port_device_register` (drivers/pci/pcie/portdrv.c: 53).
+"""
+
+from typing import Final
+
+from pydev.continuity.evidence import Evidence, transition, watch
+from pydev.continuity.outcome import Finding, Judgement, Result
+from pydev.continuity.rule import Rule
+from pydev.recording.config import known
+from pydev.recording.functions import FunctionEntry
+
+
+def _judge(evidence: Evidence, functions: tuple[FunctionEntry, ...]) -> Result:
+    judgement = Judgement()
+    for blackout in evidence.blackouts:
+        for function in functions:
+            name = evidence.name(function, blackout.begin.t_ns)
+            watched = watch(evidence, function, blackout, "COMMAND", "bus_master")
+            if watched is None:
+                judgement.doubt(
+                    Finding(f"the recording does not declare COMMAND.bus_master of {function.id}")
+                )
+                continue
+            if known(watched.initial) is None:
+                judgement.doubt(Finding(f"COMMAND.bus_master of {name} is not known when frozen"))
+                continue
+            judgement.examined += 1
+            for change, is_at_edge in watched.changes:
+                before, after = watched.values(change)
+                if 0 not in after or 1 not in before:
+                    continue
+                is_certain = known(before) == 1 and known(after) == 0
+                note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (perhaps)"
+                finding = transition(evidence, function, change, "COMMAND", watched.entry, note)
+                (judgement.fail if is_certain and not is_at_edge else judgement.doubt)(finding)
+            if known(watched.initial) == 0:
+                judgement.vacuous(f"{name} was no bus master when frozen")
+            if not blackout.is_finished and blackout.refusal is None:
+                judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
+    return judgement.result(nothing=_nothing(evidence))
+
+
+def _nothing(evidence: Evidence) -> str:
+    return "the guest was never frozen" if not evidence.blackouts else "nothing is preserved"
+
+
+def _endpoints(evidence: Evidence) -> Result:
+    return _judge(evidence, evidence.preserved)
+
+
+def _bridges(evidence: Evidence) -> Result:
+    return _judge(evidence, evidence.bridges)
+
+
+BME_ENDPOINT: Final = Rule(
+    id="BME-ENDPOINT",
+    title="A preserved endpoint stays bus master from frozen to finished",
+    hazards=(1, 4, 61),
+    severity="D",
+    why="With Bus Master Enable clear a function may issue no memory request: DMA and interrupts stop.",
+    acceptable="The function is not preserved, or the driver's phase of the series resets it by design.",
+    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown",
+    planted_fault="one write of COMMAND with bit 2 clear to a preserved endpoint during shutdown",
+    judge=_endpoints,
+)
+BME_BRIDGE: Final = Rule(
+    id="BME-BRIDGE",
+    title="Every bridge above a preserved endpoint stays bus master from frozen to finished",
+    hazards=(2, 53),
+    severity="D",
+    why="A bridge with Bus Master Enable clear forwards no memory request upstream: DMA below it stops. QEMU "
+    "does not act on the bit, so only the record of the write shows it.",
+    acceptable="Nothing below the bridge is preserved.",
+    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pcie/portdrv.c "
+    "pcie_port_device_register",
+    planted_fault="one write of COMMAND with bit 2 clear to the port above a preserved endpoint",
+    judge=_bridges,
+)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Whether the record is whole. Every other answer rests on this one: incomplete is UNKNOWN, never PASS."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from pydev.continuity.evidence import Evidence
+from pydev.continuity.measure import reference_lateness, stream_lateness
+from pydev.continuity.outcome import Finding, Judgement, Result
+from pydev.continuity.rule import Rule
+from pydev.continuity.rules.dma import ordered_stops
+from pydev.continuity.streams import examined_span, stream_facts
+from pydev.recording.format import Kind, Mark
+from pydev.recording.timeline import Timeline
+
+LATENESS_LIMIT_NS: Final = 50_000_000
+"""Design, decision 7."""
+CLOCK_STEP_LIMIT_NS: Final = 10_000_000
+"""A slewed clock drifts less than this in a run; a step is more, or shows as a negative lead."""
+LEAD_LIMIT_NS: Final = 2_000_000
+_CLIENT_GRACE_NS: Final = 3_000_000_000
+"""A client that goes away this long before QEMU's exit went away by itself."""
+_MOST_FINDINGS: Final = 32
+
+
+def _judge(evidence: Evidence) -> Result:
+    judgement = Judgement()
+    timeline = evidence.timeline
+    judgement.examined = len(timeline.records)
+    problems = [
+        *timeline.structural_problems(),
+        *_bench(timeline),
+        *_clock(timeline),
+        *_witnesses(timeline),
+        *_starvation(evidence),
+    ]
+    for problem in problems[:_MOST_FINDINGS]:
+        judgement.doubt(Finding(problem))
+    if len(problems) > _MOST_FINDINGS:
+        judgement.doubt(Finding(f"and {len(problems) - _MOST_FINDINGS} more reasons"))
+    if not judgement.examined:
+        judgement.doubt(Finding("the recording holds no event"))
+    return judgement.result()
+
+
+def _bench(timeline: Timeline) -> Iterator[str]:
+    """What the bench knows of itself."""
+    reasons = timeline.trailer.get("incomplete") or []
+    yield from (str(reason) for reason in (reasons if isinstance(reasons, list) else [reasons]))
+    lost = timeline.of_kind(Kind.LOST)
+    if len(lost):
+        yield f"writers know of {int(timeline.column('value', lost).sum())} lost events"
+    for mark, what in (
+        (Mark.SERVER_LOST, "the endpoint server was lost"),
+        (Mark.ABORTED, "the run was aborted"),
+    ):
+        if timeline.marks(mark):
+            yield what
+    if not timeline.marks(Mark.MACHINE_RUNNING):
+        yield "the machine was never seen running"
+    yield from _lost_clients(timeline)
+
+
+def _lost_clients(timeline: Timeline) -> Iterator[str]:
+    slots = timeline.of_kind(Kind.CLIENT)
+    gone = slots[timeline.records["value"][slots] == 0]
+    exits = timeline.marks(Mark.QEMU_EXITED)
+    finished = max((b.end_ns for b in timeline.blackouts if b.is_finished), default=0)
+    for slot in gone.tolist():
+        t_ns, function = int(timeline.t_ns[slot]), int(timeline.records["function"][slot])
+        if t_ns < finished or (exits and exits[0] - t_ns > _CLIENT_GRACE_NS):
+            yield f"{_id(timeline, function)}: QEMU's connection was lost before the end"
+
+
+def _clock(timeline: Timeline) -> Iterator[str]:
+    clock = timeline.trailer.get("clock")
+    if not isinstance(clock, dict):
+        if len(timeline.of_kind(Kind.TRACE_WRITE)):
+            yield "the trailer does not say how the trace's clock was joined"
+        return
+    step = clock.get("step_ns")
+    if not isinstance(step, int) or abs(step) > CLOCK_STEP_LIMIT_NS:
+        yield f"the system clock was stepped by {step} ns: the trace cannot be joined"
+    leads = [lead for join in timeline.joins.values() for lead in join.leads_ns]
+    if leads and min(leads) < -LEAD_LIMIT_NS:
+        yield f"a trace line came {-min(leads)} ns after the server's record of its write: clocks disagree"
+    for kind in (Kind.REFERENCE,):
+        times = timeline.t_ns[timeline.of_kind(kind)].astype(np.int64)
+        if (np.diff(times) < 0).any():
+            yield "the clock went backwards among the reference ticks"
+    for function in timeline.functions:
+        if function.is_endpoint:
+            for facts in stream_facts(timeline, function):
+                if not facts.is_in_time_order():
+                    yield f"{function.id}: the clock went backwards among its transactions"
+
+
+def _witnesses(timeline: Timeline) -> Iterator[str]:
+    """Trace against server, and against its own count."""
+    writes = timeline.of_kind(Kind.TRACE_WRITE)
+    if not len(writes):
+        yield "QEMU's trace is missing: no config write was traced"
+    counted = (timeline.trailer.get("trace") or {}).get("writes")
+    if isinstance(counted, int) and counted != len(writes):
+        yield f"the trace had {counted} config writes, the recording has {len(writes)}"
+    seen = set(np.unique(timeline.column("function", writes)).tolist())
+    for function in timeline.functions:
+        if len(writes) and function.index not in seen:
+            yield f"{function.id}: no config write was traced, and firmware makes some to every function"
+    for index, join in timeline.joins.items():
+        yield from (f"{_id(timeline, index)}: {problem}" for problem in join.problems)
+
+
+def _starvation(evidence: Evidence) -> Iterator[str]:
+    """Whether the bench was too late to tell its own lateness from the guest's doing."""
+    timeline = evidence.timeline
+    for blackout in evidence.blackouts:
+        late = reference_lateness(timeline, blackout)
+        if late is None:
+            yield "the reference stream never ticked during the blackout: the bench's lateness is not known"
+        elif late > LATENESS_LIMIT_NS:
+            yield f"the bench was starved: the reference stream was {late / 1e6:.1f} ms late"
+        for function in evidence.preserved:
+            span = examined_span(blackout, ordered_stops(evidence, function))
+            for facts in stream_facts(timeline, function):
+                if (own := stream_lateness(facts, *span)) > LATENESS_LIMIT_NS:
+                    yield f"the bench was starved: the stream of {function.id} was {own / 1e6:.1f} ms late"
+
+
+def _id(timeline: Timeline, function: int) -> str:
+    return timeline.functions[function].id if function < len(timeline.functions) else f"function {function}"
+
+
+RECORD_COMPLETE: Final = Rule(
+    id="RECORD-COMPLETE",
+    title="The record is whole, and its witnesses agree",
+    hazards=(),
+    severity="B",
+    why="A judgement from a record with something missing is a guess: what is missing may be the very write.",
+    acceptable="Never. QEMU's own writes while realizing and resetting an endpoint are expected untraced.",
+    source="design, decisions 4, 5 and 7",
+    planted_fault="one config write taken out of the server's record, or out of the trace",
+    judge=_judge,
+)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Where each phase begins, how that is known and how exactly.
+
+Phases come from the wire, the serial console and the agent, so that a kernel never seen before is judged too.
+A second update goes through `prepared` … `finished` again.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pydev.recording.messages import AgentMessage, Text
+
+PHASES: Final = (
+    "boot", "normal", "prepared", "frozen", "shutdown", "jump", "enumeration", "probe", "updated", "finished",
+)  # fmt: skip
+
+CONSOLE_LAG_NS: Final = 10_000_000
+
+# linux drivers/pci/pcie/portdrv.c: the port driver's lines carry its name and the port's address.
+_PORT_DRIVER: Final = re.compile(r"^(?:\[[^\]]*\]\s*)*pcieport [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The beginning of a phase. The true moment is at most `uncertainty_ns` after or before `t_ns`."""
+
+    name: str
+    t_ns: int
+    source: str
+    uncertainty_ns: int
+    update: int
+    """Which update it belongs to, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blackout:
+    """From `frozen` to `finished` of one update; or to where the guest gave up, or to the record's end."""
+
+    update: int
+    begin: Phase
+    end_ns: int
+    end_uncertainty_ns: int
+    is_finished: bool
+    """The incoming kernel's finish report was seen."""
+    refusal: AgentMessage | None
+    """reboot(2) returned: the kernel refused, and the blackout ended there."""
+    phases: dict[str, Phase]
+
+    def start_of(self, name: str) -> int | None:
+        """When a phase of this update began."""
+        phase = self.phases.get(name)
+        return None if phase is None else phase.t_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the phases are found from; every array in time order."""
+
+    messages: Sequence[AgentMessage]
+    console: Sequence[Text]
+    acknowledgements_ns: Sequence[int]
+    """Mark.FROZEN_ACKNOWLEDGED."""
+    accesses_ns: npt.NDArray[np.uint64]
+    """Every config access, of any function."""
+    writes_ns: npt.NDArray[np.uint64]
+    """Config writes of the topology's functions."""
+    vendor_sweep_ns: npt.NDArray[np.uint64]
+    """Reads of a vendor ID of 00:00.0, or where no function answered."""
+    trace_uncertainty_ns: int
+    first_ns: int
+    last_ns: int
+    """Where the guest's own doings end."""
+
+
+def find_phases(evidence: Evidence) -> tuple[tuple[Phase, ...], tuple[Blackout, ...], list[str]]:
+    """Phases in time order, blackouts, and what is contradictory about them."""
+    problems: list[str] = []
+    phases: list[Phase] = []
+    if len(evidence.accesses_ns):
+        first = int(evidence.accesses_ns[0])
+        phases.append(Phase("boot", first, "first config access", evidence.trace_uncertainty_ns, 0))
+    guest = [m for m in evidence.messages if not m.to_guest and m.damage is None]
+    hello = _first(guest, evidence.first_ns, event="hello")
+    if hello is not None:
+        phases.append(Phase("normal", hello.t_ns, "agent's hello", 0, 0))
+    blackouts: list[Blackout] = []
+    begin_ns = hello.t_ns if hello is not None else evidence.first_ns
+    for update, frozen in enumerate(_frozen_lines(guest, evidence.acknowledgements_ns, problems)):
+        prepared = _first(guest, begin_ns, report="preserve")
+        own = []
+        if prepared is not None and prepared.t_ns <= frozen[0]:
+            own.append(Phase("prepared", prepared.t_ns, "first preserve report", 0, update))
+        blackout = _blackout(evidence, guest, frozen, update, own)
+        phases += blackout.phases.values()
+        blackouts.append(blackout)
+        begin_ns = blackout.end_ns + 1
+    if not blackouts and (prepared := _first(guest, begin_ns, report="preserve")) is not None:
+        phases.append(Phase("prepared", prepared.t_ns, "first preserve report", 0, 0))
+    phases.sort(key=lambda phase: phase.t_ns)
+    return tuple(phases), tuple(blackouts), problems
+
+
+def _first(messages: Iterable[AgentMessage], after_ns: int, **members: str) -> AgentMessage | None:
+    """The first successful message at or after a moment whose members have these values."""
+    for message in messages:
+        if message.t_ns < after_ns or message.members.get("ok") is False:
+            continue
+        if all(message.members.get(name) == value for name, value in members.items()):
+            return message
+    return None
+
+
+def _frozen_lines(
+    guest: Sequence[AgentMessage], acknowledgements: Sequence[int], problems: list[str]
+) -> list[tuple[int, int]]:
+    """Each update's frozen line and its acknowledgement, as times."""
+    lines = [message.t_ns for message in guest if message.members.get("event") == "frozen"]
+    if len(lines) != len(acknowledgements):
+        problems.append(
+            f"{len(lines)} frozen lines of the agent and {len(acknowledgements)} acknowledgements"
+        )
+    pairs = list(zip(lines, acknowledgements, strict=False))
+    for line, acknowledged in pairs:
+        if acknowledged < line:
+            problems.append("a frozen line was acknowledged before it came")
+    return pairs
+
+
+def _blackout(
+    evidence: Evidence, guest: Sequence[AgentMessage], frozen: tuple[int, int], update: int, own: list[Phase]
+) -> Blackout:
+    # The agent waits for the acknowledgement: nothing of the reboot can precede it, and the blackout is
+    # taken to begin with the line, which is the longer span.
+    begin = Phase("frozen", frozen[0], "agent's last line, acknowledged", 0, update)
+    refusal = _first(guest, frozen[0], event="reboot_failed")
+    finish = _first(guest, frozen[0], report="finish")
+    next_frozen = next(
+        (m.t_ns for m in guest if m.t_ns > frozen[1] and m.members.get("event") == "frozen"), evidence.last_ns
+    )
+    if finish is not None and finish.t_ns > next_frozen:
+        finish = None
+    end_ns = next_frozen
+    if finish is not None:
+        end_ns, refusal = finish.t_ns, None
+    elif refusal is not None and refusal.t_ns <= next_frozen:
+        end_ns = refusal.t_ns
+    else:
+        refusal = None
+    phases = {phase.name: phase for phase in [*own, begin, *_wire(evidence, frozen[1], end_ns, update)]}
+    hello = _first(guest, frozen[1], event="hello")
+    if hello is not None and hello.t_ns <= end_ns:
+        phases["updated"] = Phase("updated", hello.t_ns, "agent's hello in the incoming kernel", 0, update)
+    if finish is not None:
+        phases["finished"] = Phase("finished", finish.t_ns, "agent's finish report", 0, update)
+    return Blackout(update, begin, end_ns, 0, finish is not None, refusal, phases)
+
+
+def _wire(evidence: Evidence, begin_ns: int, end_ns: int, update: int) -> Iterable[Phase]:
+    """shutdown, jump, enumeration and probe between two moments."""
+    exactness = evidence.trace_uncertainty_ns
+    writes = _within(evidence.writes_ns, begin_ns, end_ns)
+    sweep = _within(evidence.vendor_sweep_ns, begin_ns, end_ns)
+    if len(sweep):
+        outgoing = writes[writes < sweep[0]]
+        if len(outgoing):
+            yield Phase("shutdown", int(outgoing[0]), "first config write after frozen", exactness, update)
+        last = int(outgoing[-1]) + 1 if len(outgoing) else begin_ns
+        yield Phase("jump", last, "after the last write before the sweep", int(sweep[0]) - last + exactness, update)
+        yield Phase("enumeration", int(sweep[0]), "first vendor-ID sweep", exactness, update)
+        begin_ns = int(sweep[0])
+        for line in evidence.console:
+            if begin_ns <= line.t_ns <= end_ns and _PORT_DRIVER.match(line.text):
+                # The line follows the probe by as long as a serial port takes.
+                yield Phase("probe", line.t_ns, "port driver's first console line", CONSOLE_LAG_NS, update)
+                break
+    elif len(writes):
+        yield Phase("shutdown", int(writes[0]), "first config write after frozen", exactness, update)
+
+
+def _within(times: npt.NDArray[np.uint64], begin_ns: int, end_ns: int) -> npt.NDArray[np.uint64]:
+    return times[np.searchsorted(times, begin_ns, "right") : np.searchsorted(times, end_ns, "right")]

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""What the host has the guest do, phase by phase: boot, preserve, stream, freeze, retrieve, check, finish.
+
+The script is a generator of phases: it stops at each phase that a host can hold, and goes on when asked to.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from pydev.recording.format import RECORD, Flag, Kind, Mark
+from pydev.units import bdf_text
+from qemu_plugin.errors import BenchError, UsageError
+from qemu_plugin.experiment.bench import Bench, command_line
+from qemu_plugin.experiment.loss import LostError
+from qemu_plugin.experiment.spec import EndpointSpec
+
+PLATFORM_IPI_VECTOR: Final = 0xF7
+"""linux arch/x86/include/asm/irq_vectors.h X86_PLATFORM_IPI_VECTOR: handled without a driver, counted as PLT."""
+FIRST_TOKEN: Final = 0x1A
+FIRST_SLOTS: Final = 256
+"""Slots that have to be in memory before the guest is updated: the stream is known to run."""
+
+
+class AgentError(BenchError):
+    """The agent refused a command; `reply` is what it said."""
+
+    def __init__(self, message: str, reply: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+@dataclass(slots=True)
+class _Streaming:
+    """One endpoint that streams: where it is, and where its buffer is known under which token."""
+
+    index: int
+    spec: EndpointSpec
+    bdf: str
+    token: int
+    is_preserved: bool = False
+    is_retrieved: bool = False
+
+
+@dataclass(slots=True)
+class Script:
+    """The standard live update of an experiment, with its own steps in between."""
+
+    bench: Bench
+    on_phase: Callable[[str], None] | None = None
+    phase: str = "boot"
+    """The phase that has begun last, of those that a host can hold."""
+    update: int = 0
+    streams: list[_Streaming] = field(default_factory=list)
+    hello: Mapping[str, Any] = field(default_factory=dict)
+
+    async def phases(self) -> AsyncIterator[str]:
+        """Perform the experiment; yields each holdable phase when it has begun and its steps are done."""
+        deadlines = self.bench.experiment.deadlines
+        self.hello = await self._event("hello", deadlines.boot_s)
+        yield await self._enter("normal")
+        await self._find_endpoints()
+        for _ in range(self.bench.experiment.update.count):
+            async for phase in self._one_update():
+                yield phase
+
+    async def _one_update(self) -> AsyncIterator[str]:
+        update = self.bench.experiment.update
+        is_orchestrated = bool(self.hello.get("liveupdate")) and update.preserve_memory
+        if is_orchestrated:
+            await self.command("session", name=update.session)
+        for stream in self.streams:
+            await self._buffer(stream, is_orchestrated)
+        yield await self._enter("prepared")
+        for stream in self.streams:
+            await self._start(stream)
+        self.update += 1
+        await self.command("load", cmdline=command_line(self.bench.experiment, self.update))
+        for stream in self.streams:
+            await self._slots_written(stream, FIRST_SLOTS)
+        await self.command("freeze")
+        await self._event("frozen", self.bench.experiment.deadlines.command_s)
+        yield await self._enter("frozen")
+        self.bench.mark(Mark.FROZEN_ACKNOWLEDGED)
+        await self.bench.agent.send("frozen_ack")
+        self.hello = await self._hello_or_refusal()
+        yield await self._enter("updated")
+        for stream in self.streams:
+            await self._take_back(stream)
+        for stream in self.streams:
+            await self._end(stream)
+        if is_orchestrated and any(stream.is_retrieved for stream in self.streams):
+            await self.command("finish", session=update.session)
+        yield await self._enter("finished")
+
+    async def _enter(self, phase: str) -> str:
+        self.phase = phase
+        if self.on_phase is not None:
+            self.on_phase(phase)
+        for step in self.bench.experiment.steps:
+            if step.phase == phase:
+                await self._perform(step.agent, step.qmp)
+        return phase
+
+    async def _perform(self, agent: Mapping[str, Any] | None, qmp: Mapping[str, Any] | None) -> None:
+        if agent is not None:
+            members = {key: self._filled(value) for key, value in agent.items() if key != "cmd"}
+            await self.command(agent["cmd"], **members)
+        if qmp is not None:
+            await self.bench.qmp(qmp["execute"], qmp.get("arguments"))
+
+    def _filled(self, value: Any) -> Any:
+        """`@ep0` in a step stands for the BDF of that endpoint."""
+        if isinstance(value, str) and value.startswith("@"):
+            for stream in self.streams:
+                if stream.spec.id == value[1:]:
+                    return stream.bdf
+            raise UsageError(f"a step names {value!r}, but no streaming endpoint is called {value[1:]!r}")
+        return value
+
+    async def command(self, name: str, /, **members: Any) -> Mapping[str, Any]:
+        """The agent's reply to a command. AgentError where it refuses, LostError where it does not answer."""
+        limit = self.bench.experiment.deadlines.command_s
+        reply = await self.bench.watch.guard(
+            self.bench.agent.command(name, timeout_s=limit, **members), f"the agent's reply to {name}", limit + 1
+        )
+        if not reply.get("ok"):
+            raise AgentError(f"the agent refused {name}: {reply.get('error', reply)}", reply)
+        return reply
+
+    async def _event(self, name: str, timeout_s: float) -> Mapping[str, Any]:
+        return await self.bench.watch.guard(
+            self.bench.agent.event(name, timeout_s=timeout_s), f"the agent's {name}", timeout_s + 1
+        )
+
+    async def _hello_or_refusal(self) -> Mapping[str, Any]:
+        """The incoming kernel's hello; LostError where the system call came back with an error instead."""
+        limit = self.bench.experiment.deadlines.update_s
+        event = await self.bench.watch.guard(
+            self.bench.agent.event("hello", "reboot_failed", timeout_s=limit), "the incoming kernel's agent", limit + 1
+        )
+        if event.get("event") == "reboot_failed":
+            raise LostError(f"the kernel refused to update: errno {event.get('errno')}")
+        return event
+
+    async def _find_endpoints(self) -> None:
+        """Ask QEMU where the guest's firmware and kernel have put each endpoint."""
+        found = dict(_locations(await self.bench.qmp("query-pci")))
+        for index, spec in enumerate(self.bench.experiment.endpoints):
+            if spec.id not in found:
+                raise BenchError(f"the guest's firmware gave endpoint {spec.id} no bus number")
+            if spec.stream is not None:
+                self.streams.append(_Streaming(index, spec, f"0000:{bdf_text(found[spec.id])}", FIRST_TOKEN + index))
+
+    async def _buffer(self, stream: _Streaming, is_orchestrated: bool) -> None:
+        assert stream.spec.stream is not None
+        stream.is_preserved = is_orchestrated and stream.spec.preserve
+        stream.is_retrieved = False
+        await self.command(
+            "buffer", bdf=stream.bdf, pages=stream.spec.stream.pages, token=stream.token, preserve=int(stream.is_preserved)
+        )
+
+    async def _start(self, stream: _Streaming) -> None:
+        program = stream.spec.stream
+        assert program is not None
+        if program.interrupt:
+            await self.command("arm", bdf=stream.bdf, vector=0, guest_vector=PLATFORM_IPI_VECTOR)
+        await self.command(
+            "stream",
+            bdf=stream.bdf,
+            period_ns=round(program.period_us * 1000),
+            interrupt_every=program.interrupt_every,
+            vector=0,
+            generation=self.update + 1,
+            interrupt_enable=int(program.interrupt),
+        )
+
+    async def _take_back(self, stream: _Streaming) -> None:
+        """In the incoming kernel: the buffer from the orchestrator, then the device with bus mastering on.
+
+        A buffer that did not come back may be anybody's memory by now: the device is not let near it.
+        """
+        assert stream.spec.stream is not None
+        if not stream.is_preserved or not self.hello.get("liveupdate"):
+            return
+        session = self.bench.experiment.update.session
+        try:
+            await self.command(
+                "retrieve", session=session, token=stream.token, bdf=stream.bdf, pages=stream.spec.stream.pages
+            )
+        except AgentError as error:
+            self.bench.note({"retrieve": stream.bdf, "refused": dict(error.reply)})
+            return
+        stream.is_retrieved = True
+        await self.command("claim", bdf=stream.bdf)
+        await self._slots_written(stream, self.bench.experiment.update.resume_slots)
+
+    async def _end(self, stream: _Streaming) -> None:
+        await self.command("stop", bdf=stream.bdf)
+        if stream.is_retrieved:
+            await self.command("check", bdf=stream.bdf)
+
+    async def _slots_written(self, stream: _Streaming, count: int) -> None:
+        """Wait until `count` more slots of this stream have reached memory, as the recording shows it."""
+        seen = _WrittenSlots(self.bench, stream.index)
+        limit = self.bench.experiment.deadlines.command_s
+        await self.bench.until(lambda: seen.count() >= count, f"{count} slots of {stream.spec.id} in memory", limit)
+
+
+class _WrittenSlots:
+    """Counts the stream writes of one function that reached memory, from now on."""
+
+    def __init__(self, bench: Bench, function: int) -> None:
+        self._bench = bench
+        self._function = function
+        self._next = bench.recording.head
+        self._total = 0
+
+    def count(self) -> int:
+        """How many since this object was made."""
+        head = self._bench.recording.head
+        records = self._bench.recording.view(self._next, head)
+        assert records.dtype == RECORD
+        published = records["seq"] != 0
+        if not published.all():  # a claimed slot is being written: look again from there
+            records = records[: int(np.argmin(published))]
+        self._next += len(records)
+        written = (
+            (records["kind"] == Kind.DMA_WRITE)
+            & (records["function"] == self._function)
+            & ((records["flags"] & (Flag.STREAM | Flag.BLOCKED)) == Flag.STREAM)
+        )
+        self._total += int(np.count_nonzero(written))
+        return self._total
+
+
+def _locations(buses: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Each device that has an id and its bus/device/function, from the reply to `query-pci`."""
+    found = []
+    for bus in buses:
+        for device in bus.get("devices", ()):
+            if device.get("qdev_id"):
+                found.append((device["qdev_id"], device["bus"] << 8 | device["slot"] << 3 | device["function"]))
+            bridge = device.get("pci_bridge")
+            if bridge:
+                found += _locations([{"devices": bridge.get("devices", ())}])
+    return found

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The end of a recording: QEMU's trace joined to it, then the trailer that says whether it is whole."""
+
+from typing import Any
+
+import numpy as np
+
+from pydev.recording.format import CONFIG_REGION, RECORD, Kind
+from pydev.topology import Topology
+from qemu_plugin.experiment.bench import Bench
+from qemu_plugin.experiment.header import functions
+from qemu_plugin.experiment.images import Images
+from qemu_plugin.machine.join import Joined, join
+
+
+def join_and_close(bench: Bench, images: Images, incomplete: list[str]) -> None:
+    """Append the trace's accesses to the recording and close it; `incomplete` says what went wrong before."""
+    offsets = bench.clock_offsets_ns or [0, 0]
+    joined = _joined(bench, offsets)
+    appended = bench.recording.append_batch(joined.records)
+    reasons = [*incomplete]
+    if appended < len(joined.records):
+        reasons.append(f"{len(joined.records) - appended} trace records found no room in the file")
+    bench.recording.close(
+        {
+            "incomplete": reasons,
+            "clock": {
+                "realtime_minus_monotonic_ns": [offsets[0], offsets[-1]],
+                "step_ns": abs(offsets[-1] - offsets[0]),
+                "residual_median_ns": joined.residual_median_ns,
+                "residual_max_ns": joined.residual_max_ns,
+            },
+            "trace": {"lines": joined.line_count, "writes": joined.write_count, "anchors": joined.anchor_count},
+            "kernels": {"outgoing": images.kernel.release, "incoming": images.next_kernel.release},
+            "qemu": images.qemu.version,
+            "packages": _packages(images),
+        }
+    )
+
+
+def _joined(bench: Bench, offsets: list[int]) -> Joined:
+    text = bench.run.trace_log.read_bytes() if bench.run.trace_log.exists() else b""
+    head = bench.recording.head
+    records = bench.recording.view(0, head)
+    writes = records[(records["kind"] == Kind.REGION_WRITE) & (records["region"] == CONFIG_REGION)]
+    return join(text, Topology.from_header(functions(bench.experiment)), np.asarray(writes, dtype=RECORD), offsets[0])
+
+
+def _packages(images: Images) -> dict[str, Any]:
+    return {
+        "qemu": images.qemu.package,
+        "kernel": images.kernel.package,
+        "next_kernel": images.next_kernel.package,
+    }

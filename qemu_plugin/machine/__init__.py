@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The machine: QEMU's runtime, command line, process, QMP, consoles, agent channel and trace."""
