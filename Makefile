@@ -40,6 +40,7 @@ check: install ## look for mistakes without running anything: style, types, laye
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 	for source in $(CORE_C) $(AGENT_C); do
 	  gcc $(C_FLAGS) -D_GNU_SOURCE -c -o /dev/null "$$source"

@@ -55,7 +55,8 @@ class Source:
         """Return a deb822 stanza that takes the main component of `suites` from this mirror, with its key."""
         fields = {
             "Types": "deb",
-            # apt uses packages of a file: mirror where they lie; copy: is the same mirror, fetched like any other.
+            # apt uses packages of a file: mirror where they lie; copy: is the same mirror, fetched like any
+            # other.
             "URIs": " ".join(re.sub("^file:", "copy:", uri) for uri in self.uris),
             "Suites": " ".join(suites),
             "Components": "main",

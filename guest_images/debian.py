@@ -201,7 +201,9 @@ class AptRoot:
             raise self._explained(f"cannot download {names}", error) from error
         archives = sorted(directory.glob("*.deb"))
         if len(archives) < len(packages):
-            raise ImageError(f"apt says that it has downloaded {names}, and it is not in {directory}: set up again")
+            raise ImageError(
+                f"apt says that it has downloaded {names}, and it is not in {directory}: set up again"
+            )
         return archives
 
     def _apt(self, program: str) -> list[str]:

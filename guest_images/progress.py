@@ -71,8 +71,11 @@ class TerminalProgress:
     """One live line on a terminal with a rising count of output lines; each ended step stays as a line."""
 
     def __init__(self, console: "Console | None" = None) -> None:
-        from rich.console import Console  # here: the set-up imports this module before anything is installed
+        # Here, because the set-up imports this module before anything is installed.
+        from rich.console import Console
+        from rich.markup import escape
 
+        self._escape = escape
         self._console = console if console is not None else Console(stderr=True)
         self._status: Status | None = None
         self._text = ""
@@ -89,12 +92,12 @@ class TerminalProgress:
     def output(self, line: str) -> None:
         """Show the count and the line's text on the live line."""
         self._line_count += 1
-        self._show(f" [dim]{self._line_count} {_escaped(line.strip())}[/dim]")
+        self._show(f" [dim]{self._line_count} {self._escape(line.strip())}[/dim]")
 
     def done(self, text: str) -> None:
         """Take the live line away and leave `text` in its place."""
         self.stop()
-        self._console.print(_escaped(text), highlight=False)
+        self._console.print(self._escape(text), highlight=False)
 
     def stop(self) -> None:
         """Take the live line away; call it after an error, before the message is printed."""
@@ -104,8 +107,4 @@ class TerminalProgress:
 
     def _show(self, tail: str) -> None:
         if self._status is not None:
-            self._status.update(f"{_escaped(self._text)}{tail}")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+            self._status.update(f"{self._escape(self._text)}{tail}")

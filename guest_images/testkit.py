@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stand-ins for tests: progress that remembers, and a Debian archive in a directory that the real apt reads."""
+"""Stand-ins for tests: progress that remembers, and a Debian archive in a directory for the real apt."""
 
 import hashlib
 import subprocess
@@ -49,7 +49,12 @@ class DirectoryArchive:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(data)
             (root / path).chmod(0o755)
-        fields = {"Package": name, "Version": version, "Architecture": "amd64", "Maintainer": "nobody <n@example.org>"}
+        fields = {
+            "Package": name,
+            "Version": version,
+            "Architecture": "amd64",
+            "Maintainer": "nobody <n@example.org>",
+        }
         fields |= {"Depends": depends} if depends else {}
         fields |= {"Description": "for a test"}
         control = "".join(f"{key}: {value}\n" for key, value in fields.items())
@@ -61,7 +66,9 @@ class DirectoryArchive:
         subprocess.run(command, check=True, capture_output=True)
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()
         with self._packages(suite).open("a") as file:
-            file.write(f"{control}Filename: pool/{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n\n")
+            file.write(
+                f"{control}Filename: pool/{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n\n"
+            )
 
     def publish(self, *suites: str) -> None:
         """Write the Release files of `suites` for what was added so far."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Judges a timeline: rules, policies, expectations, verdicts."""
+"""Judges a timeline: rules, policies, expectations, verdicts. `catalogue.rules()` lists the rules."""
 
 from pydev.continuity.catalogue import explain_rule as explain_rule
-from pydev.continuity.catalogue import rules as rules
 from pydev.continuity.catalogue import rules_json as rules_json
 from pydev.continuity.expectation import Expectation as Expectation
 from pydev.continuity.outcome import Finding as Finding

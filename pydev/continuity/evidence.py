@@ -82,7 +82,7 @@ def transition(
     name = register if entry is None else f"{register}.{entry.name}"
     old, new = (_text(field_values(v, entry)) for v in (change.before, change.after))
     where = function.id if bdf is None else bdf_text(bdf)
-    how = "" if change.cause in ("write", "trace") else f", by {change.cause}"
+    how = "" if change.cause in ("write", "trace") else f", by {_CAUSES.get(change.cause, change.cause)}"
     return Finding(
         message=f"{name} {old} -> {new} at {where} in {phase}{how}{note}",
         t_ns=change.t_ns,
@@ -94,6 +94,9 @@ def transition(
         before=known(change.before),
         after=known(change.after),
     )
+
+
+_CAUSES = {"device": "the device itself", "read": "no write that was recorded"}
 
 
 def _text(values: frozenset[int]) -> str:

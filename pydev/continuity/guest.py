@@ -53,9 +53,12 @@ def _console(timeline: Timeline, blackout: Blackout) -> Iterator[Shortcoming]:
     numbers = [int(m.group(1)) for line in inside if (m := _RETRIEVED.match(line.text))]
     if not numbers:
         yield Shortcoming("the incoming kernel did not say that it retrieved live update data")
-    elif numbers != [blackout.update + 1]:
+        return
+    # The orchestrator counts the updates that were made, not those that it refused.
+    due = 1 + sum(b.refusal is None for b in timeline.blackouts if b.update < blackout.update)
+    if numbers != [due]:
         text = ", ".join(map(str, numbers))
-        yield Shortcoming(f"the kernel counts live update {text} where this is number {blackout.update + 1}")
+        yield Shortcoming(f"the kernel counts live update {text} where this is number {due}")
 
 
 def _hellos(timeline: Timeline, blackout: Blackout) -> Iterator[Shortcoming]:

@@ -39,6 +39,8 @@ class Buffer:
     token: int | None
     t_ns: int
     """When it was reported."""
+    zeroed_ns: int
+    """What was written before it is not in it: when its memory was made; 0 for one that is preserved again."""
     frames: Frames | None
     """None: the report cannot be read."""
 
@@ -58,7 +60,7 @@ def buffers(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -> 
             for gone in {token, *_listed_tokens(report)}:
                 held.pop(gone, None)
         else:
-            held[token] = Buffer(token, report.t_ns, frames_of(report))
+            held[token] = Buffer(token, report.t_ns, _zeroed_ns(evidence, report), frames_of(report))
     return tuple(held.values())
 
 
@@ -69,6 +71,12 @@ def retrieved(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -
         for report in _reports(evidence, ("retrieve",))
         if blackout.begin.t_ns < report.t_ns <= blackout.end_ns and evidence.function_of(report) is function
     )
+
+
+def _zeroed_ns(evidence: Evidence, report: AgentMessage) -> int:
+    """When a buffer was ordered, if its report answers that; the agent makes it zeroed."""
+    command = evidence.timeline.command_of(report)
+    return command.t_ns if command is not None and command.members.get("cmd") == "buffer" else 0
 
 
 def _reports(evidence: Evidence, names: Iterable[str]) -> list[AgentMessage]:

@@ -5,7 +5,8 @@ The model checks the programming and counts; the port runs the stream. Bus Maste
 transactions are refused, which is what a recording shows. A reset does, and numbering begins anew.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydev.endpoint import Endpoint, on_read, on_write
 from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES
@@ -35,27 +36,42 @@ from pydev.endpoints.stream_registers import (
     Written,
 )
 from pydev.pci import LUSCOPE_VENDOR_ID, Bar, Identity, Msix
-from pydev.ports import ResetKind, Stream, StreamProgram, StreamStatus
+from pydev.pci.acs import Acs
+from pydev.ports import Gate, ResetKind, Stream, StreamProgram, StreamStatus
 from pydev.registers import Write
 from pydev.units import Iova
 
 VECTOR_COUNT = 4
+SERIAL_NUMBER = 0x4C55_5343_0000_0001
 _NOTHING_YET = StreamStatus(1, 0, 0, 0, 0, 0)
 
 
 class StreamEndpoint(Endpoint):
-    """One engine that writes a 64-byte slot every period into a ring of pages."""
+    """One engine that writes a 64-byte slot every period into a ring of pages.
+
+    The option `ignores_bus_master` makes it broken hardware that transacts whatever Bus Master Enable says:
+    the negative control of everything that has to notice DMA into memory that is not its own.
+    """
 
     identity = Identity(vendor_id=LUSCOPE_VENDOR_ID, device_id=0x4C55, revision_id=1)
     bars = (Bar(0, size_bytes=BAR_BYTES, registers=STREAM_REGISTERS),)
     msix = Msix(vectors=VECTOR_COUNT, table=(0, 0x2000), pba=(0, 0x3000))
+    more_capabilities = (Acs(),)
+    options: ClassVar[Mapping[str, type]] = {**Endpoint.options, "ignores_bus_master": bool}
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, ignores_bus_master: bool = False, **options: Any) -> None:
+        self._ignores_bus_master = ignores_bus_master
+        super().__init__(**{"serial_number": SERIAL_NUMBER, **options})
         self._bar = self.regions[0]
         self._stream: Stream | None = None
         self._done = _NOTHING_YET
         """Counts of all streams before the present one."""
+
+    @property
+    def gate(self) -> Gate:
+        """As any function's; broken hardware leaves Bus Master Enable out."""
+        gate = super().gate
+        return gate & ~Gate.BUS_MASTER_OFF if self._ignores_bus_master else gate
 
     # -- control ----------------------------------------------------------------------------------------
 

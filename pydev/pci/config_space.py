@@ -2,6 +2,7 @@
 """Configuration space: a header, and the capabilities chained behind it. Also finds them in foreign bytes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from pydev.errors import DeclarationError
@@ -43,29 +44,29 @@ class ConfigSpace:
     def __init__(self, identity: Identity, bars: Sequence[Bar], capabilities: Sequence[Capability]) -> None:
         self.bank = RegisterBank("config space", CONFIG_BYTES)
         self.offsets: dict[str, int] = {}
-        first = self._place_capabilities([c for c in capabilities if not c.is_extended])
-        self._place_capabilities([c for c in capabilities if c.is_extended])
+        plain = [capability for capability in capabilities if not capability.is_extended]
+        extended = [capability for capability in capabilities if capability.is_extended]
+        first = self._place_chain(plain, _FIRST_CAPABILITY, CONVENTIONAL_BYTES)
+        self._place_chain(extended, _FIRST_EXTENDED, CONFIG_BYTES)
         resets = _header_resets(identity, first)
         for register in TYPE0_REGISTERS:
             self.bank.place(register, **resets.get(register, {}))
         for register in bar_registers(bars):
             self.bank.place(register)
 
-    def _place_capabilities(self, capabilities: Sequence[Capability]) -> int:
-        """Place one chain; gives the offset of its first capability, 0 where there is none."""
-        places: list[int] = []
-        at = _FIRST_EXTENDED if capabilities and capabilities[0].is_extended else _FIRST_CAPABILITY
-        for capability in capabilities:
-            places.append(at)
-            at += -(-capability.size_bytes // 4) * 4
-        if capabilities and at > (CONFIG_BYTES if capabilities[0].is_extended else CONVENTIONAL_BYTES):
+    def _place_chain(self, capabilities: Sequence[Capability], start: int, end: int) -> int:
+        """Place and link these; gives the offset of the first, 0 where there is none."""
+        if not capabilities:
+            return 0
+        lengths = [-(-capability.size_bytes // 4) * 4 for capability in capabilities]
+        places = list(accumulate(lengths, initial=start))
+        if places[-1] > end:
             names = ", ".join(capability.name for capability in capabilities)
-            raise DeclarationError(
-                f"the capabilities {names} end at {at:#x}, outside their part of config space"
-            )
-        for capability, place, following in zip(capabilities, places, [*places[1:], 0], strict=True):
+            raise DeclarationError(f"the capabilities {names} end at {places[-1]:#x}, past {end:#x}")
+        links = [*places[1:-1], 0]
+        for capability, place, following in zip(capabilities, places[:-1], links, strict=True):
             self._place(capability, place, following)
-        return places[0] if places else 0
+        return start
 
     def _place(self, capability: Capability, place: int, following: int) -> None:
         if capability.name in self.offsets:

@@ -31,7 +31,8 @@ class Change:
     width: int | None
     """Bytes of the access; None where the trace does not tell, or where no access was the cause."""
     cause: str
-    """"write", "device" (by itself, a reset included), "trace", "bus reset", "machine reset"."""
+    """"write", "device" (by itself, a reset included), "trace", "bus reset", "machine reset"; or "read": a
+    read shows a value that no recorded write explains, so when and by whom it came is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class TraceShadow:
                 continue
             derived = "/".join(f"{value:#x}" for value in sorted(self.log.now(offset)))
             self.problems.append(f"a read of @{offset:#x} shows {byte:#x} where the trace derives {derived}")
-            self.log.put(access.t_ns, offset, [frozenset((byte,))], None, "trace")
+            self.log.put(access.t_ns, offset, [frozenset((byte,))], None, "read")
 
     def _agrees(self, offset: int, byte: int) -> bool:
         if self.log.narrow(offset, byte):

@@ -86,6 +86,8 @@ def find_phases(evidence: Evidence) -> tuple[tuple[Phase, ...], tuple[Blackout, 
         phases.append(Phase("boot", first, "first config access", evidence.trace_uncertainty_ns, 0))
     guest = [m for m in evidence.messages if not m.to_guest and m.damage is None]
     hello = _first(guest, evidence.first_ns, event="hello")
+    if hello is not None and evidence.acknowledgements_ns and hello.t_ns > evidence.acknowledgements_ns[0]:
+        hello = None  # the incoming kernel's: the outgoing one's is missing
     if hello is not None:
         phases.append(Phase("normal", hello.t_ns, "agent's hello", 0, 0))
     blackouts: list[Blackout] = []
@@ -139,18 +141,15 @@ def _blackout(
     begin = Phase("frozen", frozen[0], "agent's last line, acknowledged", 0, update)
     refusal = _first(guest, frozen[0], event="reboot_failed")
     finish = _first(guest, frozen[0], report="finish")
-    next_frozen = next(
-        (m.t_ns for m in guest if m.t_ns > frozen[1] and m.members.get("event") == "frozen"), evidence.last_ns
-    )
-    if finish is not None and finish.t_ns > next_frozen:
-        finish = None
-    end_ns = next_frozen
+    later = (m.t_ns for m in guest if m.t_ns > frozen[1] and m.members.get("event") == "frozen")
+    next_frozen = next(later, None)
+    if next_frozen is not None:
+        finish = finish if finish is not None and finish.t_ns <= next_frozen else None
+        refusal = refusal if refusal is not None and refusal.t_ns <= next_frozen else None
     if finish is not None:
-        end_ns, refusal = finish.t_ns, None
-    elif refusal is not None and refusal.t_ns <= next_frozen:
-        end_ns = refusal.t_ns
-    else:
         refusal = None
+    ending = finish or refusal
+    end_ns = ending.t_ns if ending is not None else next_frozen or max(evidence.last_ns, frozen[1])
     phases = {phase.name: phase for phase in [*own, begin, *_wire(evidence, frozen[1], end_ns, update)]}
     hello = _first(guest, frozen[1], event="hello")
     if hello is not None and hello.t_ns <= end_ns:
@@ -170,7 +169,8 @@ def _wire(evidence: Evidence, begin_ns: int, end_ns: int, update: int) -> Iterab
         if len(outgoing):
             yield Phase("shutdown", int(outgoing[0]), "first config write after frozen", exactness, update)
         last = int(outgoing[-1]) + 1 if len(outgoing) else begin_ns
-        yield Phase("jump", last, "after the last write before the sweep", int(sweep[0]) - last + exactness, update)
+        spread = int(sweep[0]) - last + exactness
+        yield Phase("jump", last, "after the last write before the sweep", spread, update)
         yield Phase("enumeration", int(sweep[0]), "first vendor-ID sweep", exactness, update)
         begin_ns = int(sweep[0])
         for line in evidence.console:

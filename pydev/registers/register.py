@@ -84,7 +84,8 @@ class Register:
 
     Class keywords: `offset` in its bank or capability, `width` in bytes (4), `name` (the class name in
     CAPITALS), `count` and `stride` in bytes for an array of equal registers. A subclass of a register
-    inherits its fields and may redeclare them. DeclarationError where fields overlap or do not fit.
+    inherits its fields and may redeclare them. DeclarationError where fields overlap, do not fit, or have the
+    name of something that every register has.
     """
 
     __slots__ = ("_value",)
@@ -107,6 +108,11 @@ class Register:
         **keywords: Any,
     ) -> None:
         super().__init_subclass__(**keywords)
+        for taken in (key for key, member in vars(cls).items() if isinstance(member, Field)):
+            if hasattr(Register, taken):
+                raise DeclarationError(
+                    f"{cls.__name__}: a field cannot be called {taken!r}, which every register has already"
+                )
         cls.name = name or _WORD_START.sub("_", cls.__name__).upper()
         cls.offset = cls.offset if offset is None else offset
         cls.width = cls.width if width is None else width

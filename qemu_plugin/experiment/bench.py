@@ -154,6 +154,9 @@ class Bench:
     async def _keep_reserved(self) -> None:
         while True:
             self.recording.reserve()
+            if self.recording.dropped:
+                reason = f"the recording has no room ({self.run.recording}): is the disk full?"
+                self.watch.lose(LostError(reason))
             await asyncio.sleep(RESERVE_INTERVAL_S)
 
     async def _watch_server(self, child: Child) -> None:

@@ -12,6 +12,7 @@ from pydev.endpoints import load as load_model
 from pydev.pci import type1
 from qemu_plugin.experiment.images import Images
 from qemu_plugin.experiment.spec import EndpointSpec, Experiment
+from qemu_plugin.machine.commandline import PORT_CAPABILITIES
 
 
 def header(experiment: Experiment, images: Images) -> dict[str, Any]:
@@ -42,7 +43,6 @@ def functions(experiment: Experiment) -> list[dict[str, Any]]:
     first_port = len(experiment.endpoints)
     ports = {port.id: first_port + number for number, port in enumerate(experiment.ports)}
     table = [_endpoint(index, endpoint, ports) for index, endpoint in enumerate(experiment.endpoints)]
-    registers = type1.describe()
     for port in experiment.ports:
         table.append(
             {
@@ -53,7 +53,7 @@ def functions(experiment: Experiment) -> list[dict[str, Any]]:
                 "devfn": port.devfn,
                 "bus": None if port.parent else 0,
                 "preserve": False,
-                "registers": registers,
+                "registers": type1.describe(PORT_CAPABILITIES[port.kind]),
             }
         )
     return table

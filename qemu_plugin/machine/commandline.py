@@ -59,6 +59,12 @@ _MODELS: Final = {
     "upstream_port": "x3130-upstream",
     "downstream_port": "xio3130-downstream",
 }
+PORT_CAPABILITIES: Final = {
+    "root_port": {"MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148},
+    "upstream_port": {"MSI": 0x70, "EXP": 0x90, "AER": 0x100},
+    "downstream_port": {"MSI": 0x70, "EXP": 0x90, "AER": 0x100},
+}
+"""Where these models have which capability (the same sources); a system test asks a running machine."""
 TRACE_TYPES: Final = frozenset({*_MODELS.values(), "vfio-user-pci"})
 """The type names under which the functions of an experiment appear in the trace."""
 

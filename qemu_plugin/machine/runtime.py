@@ -114,14 +114,22 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _cached() -> QemuRuntime | None:
-    found = [_load(identity.parent) for identity in (cache.root() / "qemu").glob(f"[!.]*/{_IDENTITY}")]
-    fitting = [runtime for runtime in found if _numbers(runtime.version) >= _numbers(_minimum())]
-    return max(fitting, key=lambda runtime: _numbers(runtime.version), default=None)
+    entries = {
+        path.parent: _identity(path.parent) for path in (cache.root() / "qemu").glob(f"[!.]*/{_IDENTITY}")
+    }
+    fitting = [entry for entry, it in entries.items() if _numbers(it["version"]) >= _numbers(_minimum())]
+    newest = max(fitting, key=lambda entry: _numbers(entries[entry]["version"]), default=None)
+    return _load(newest) if newest is not None else None
 
 
-def _load(directory: Path) -> QemuRuntime:
-    identity = json.loads((directory / _IDENTITY).read_text())
-    return QemuRuntime(_argv(directory), identity["version"], identity["package"], f"cache: {directory}")
+def _load(entry: Path) -> QemuRuntime:
+    identity = _identity(entry)
+    return QemuRuntime(_argv(entry), identity["version"], identity["package"], f"cache: {entry}")
+
+
+def _identity(entry: Path) -> dict[str, str]:
+    identity: dict[str, str] = json.loads((entry / _IDENTITY).read_text())
+    return identity
 
 
 def _install(progress: Progress) -> QemuRuntime:
@@ -156,7 +164,7 @@ def _argv(root: Path) -> tuple[str, ...]:
     linkers = (root / place / "ld-linux-x86-64.so.2" for place in ("usr/lib64", "lib64", _LIBRARIES))
     linker = next((path for path in linkers if path.exists()), None)
     if linker is None:
-        raise ImageError(f"{root} has no ld-linux-x86-64.so.2: remove {root.parent} and set up again")
+        raise ImageError(f"{root} has no ld-linux-x86-64.so.2: remove it and set up again")
     libraries = [root / place for place in (_LIBRARIES, "lib/x86_64-linux-gnu") if (root / place).is_dir()]
     firmware = [root / "usr/share" / name for name in ("qemu", "seabios")]
     return (

@@ -67,7 +67,7 @@ def serve(specification: Specification, ended: int) -> None:
     recording = None if path is None else RecordingWriter.attach(path)
     with contextlib.ExitStack() as running:
         for endpoint in specification.endpoints:
-            function = load(endpoint.model)(**endpoint.options)
+            function = load(endpoint.model).build(endpoint.options)
             server = EndpointServer(
                 function, endpoint.socket, recording=recording, function_index=endpoint.index
             )

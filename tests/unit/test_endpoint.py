@@ -14,7 +14,7 @@ class Delay(Register, offset=0x00):
 
 
 class Done(Register, offset=0x04):
-    count = Field(0, 32, access=Access.RO)
+    times = Field(0, 32, access=Access.RO)
 
 
 class Now(Register, offset=0x08, width=8):
@@ -34,7 +34,7 @@ class Slow(Endpoint):
         self.call_later(Delay(write.after).ns, self.finish)
 
     def finish(self) -> None:
-        self.regions[0].set(Done.count, self.regions[0].get(Done.count) + 1)
+        self.regions[0].set(Done.times, self.regions[0].get(Done.times) + 1)
 
     @on_read(Now)
     def now(self, index: int) -> int:

@@ -8,6 +8,7 @@ from pydev.topology import BusNumbers, Node, Numbers, Role, Topology, guessed_wi
 from pydev.units import parse_bdf
 
 EP0, EP1, RP1, UP1, DN1, DN2, RP2 = range(7)
+ROOT = Node(0, "a", Role.ROOT_PORT, None, 8)
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_a_tree_comes_out_of_a_recordings_header(tree: Topology) -> None:
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([Node(0, "a", Role.ROOT_PORT, None, 8), Node(0, "b", Role.ROOT_PORT, None, 16)], "b and a both have index 0"),
-        ([Node(0, "a", Role.ROOT_PORT, None, 8), Node(1, "b", Role.ROOT_PORT, None, 8)], "b and a are both at devfn 0x8"),
+        ([ROOT, Node(0, "b", Role.ROOT_PORT, None, 16)], "b and a both have index 0"),
+        ([ROOT, Node(1, "b", Role.ROOT_PORT, None, 8)], "b and a are both at devfn 0x8"),
         ([Node(0, "a", Role.DOWNSTREAM_PORT, None, 8)], "a, a downstream_port, cannot be on bus 0"),
         ([Node(0, "a", Role.ENDPOINT, 5, 0)], "a has parent 5, which does not exist"),
         (
@@ -108,7 +109,8 @@ def test_constants_name_registers_and_fields_that_exist(tree: Topology) -> None:
 
 def test_functions_and_requester_ids_are_found_in_both_directions(buses: BusNumbers) -> None:
     expected = {
-        RP1: "00:01.0", RP2: "00:02.0", UP1: "01:00.0", DN1: "02:00.0", DN2: "02:01.0", EP0: "03:00.0", EP1: "04:00.0",
+        RP1: "00:01.0", RP2: "00:02.0", UP1: "01:00.0", DN1: "02:00.0", DN2: "02:01.0",
+        EP0: "03:00.0", EP1: "04:00.0",
     }  # fmt: skip
     for function, text in expected.items():
         assert buses.bdf(function) == parse_bdf(text)

@@ -34,7 +34,7 @@ def _judge(evidence: Evidence, functions: tuple[FunctionEntry, ...]) -> Result:
                 before, after = watched.values(change)
                 if 0 not in after or 1 not in before:
                     continue
-                is_certain = known(before) == 1 and known(after) == 0
+                is_certain = known(before) == 1 and known(after) == 0 and change.cause != "read"
                 note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (perhaps)"
                 finding = transition(evidence, function, change, "COMMAND", watched.entry, note)
                 (judgement.fail if is_certain and not is_at_edge else judgement.doubt)(finding)

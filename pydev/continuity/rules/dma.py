@@ -175,7 +175,8 @@ def ordered_stops(evidence: Evidence, function: FunctionEntry) -> tuple[int, ...
         for message in evidence.timeline.messages
         if message.to_guest
         and message.members.get("cmd") == "stop"
-        and evidence.function_of(message) is function
+        # Where bus numbers are not known, neither is whose stream it was: RECORD-COMPLETE says so.
+        and evidence.function_of(message) in (function, None)
     )
 
 

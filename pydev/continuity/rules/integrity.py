@@ -194,7 +194,7 @@ def _judge_memory(
             Finding(f"{name} has {len(held)} preserved buffers, and one report of what is in them")
         )
         return
-    ring = _rebuild(evidence, judgement, function, held[0].frames, report.t_ns, name)
+    ring = _rebuild(evidence, judgement, function, held[0], report.t_ns, name)
     if ring is not None:
         _compare(evidence, judgement, function, report, ring, name)
 
@@ -214,13 +214,14 @@ def _rebuild(
     evidence: Evidence,
     judgement: Judgement,
     function: FunctionEntry,
-    frames: Frames,
+    buffer: Buffer,
     end_ns: int,
     name: str,
 ) -> npt.NDArray[np.uint64] | None:
     """What the ring's slots hold by the record, shape (slots, 8); None, with a doubt, if it cannot tell."""
     timeline = evidence.timeline
-    slots = written(evidence, function, 0, end_ns)
+    frames = buffer.frames if buffer.frames is not None else np.empty(0, dtype=np.uint64)
+    slots = written(evidence, function, buffer.zeroed_ns, end_ns)
     address = timeline.column("address", slots)
     order = np.argsort(frames)
     page = np.minimum(np.searchsorted(frames[order], address >> _PAGE_SHIFT), len(frames) - 1)

@@ -53,8 +53,8 @@ def _judge_register(
         before, after = watched.values(change)
         if len(before | after) == 1:
             continue  # written with the value it had
-        is_certain = not before & after
-        note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (width not certain)"
+        is_certain = not before & after and change.cause != "read"
+        note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (not certain)"
         finding = transition(evidence, bridge, change, register, None, note)
         (judgement.fail if is_certain and not is_at_edge else judgement.doubt)(finding)
 

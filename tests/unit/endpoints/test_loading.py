@@ -56,12 +56,12 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_a_missing_class_is_answered_with_those_that_are_there(good: Path) -> None:
-    with pytest.raises(DeclarationError, match="Yours does not exist; the file has Mine$"):
+    with pytest.raises(DeclarationError, match=r"Yours does not exist; the file has Mine$"):
         load(f"{good}:Yours")
 
 
 def test_a_class_that_is_no_endpoint_is_refused(good: Path) -> None:
-    with pytest.raises(DeclarationError, match="NotOne is no subclass of pydev.endpoint.Endpoint"):
+    with pytest.raises(DeclarationError, match=r"NotOne is no subclass of pydev.endpoint.Endpoint"):
         load(f"{good}:NotOne")
 
 

@@ -64,7 +64,7 @@ def test_a_key_written_into_a_stanza_is_carried_over_whole() -> None:
 def test_a_one_line_file_gives_one_source_for_each_line() -> None:
     text = (
         "# deb https://commented.example/debian bookworm main\n"
-        "deb [arch=amd64 signed-by=/k.gpg trusted=yes] http://mirror.example/debian bookworm main contrib # ours\n"
+        "deb [arch=amd64 signed-by=/k.gpg trusted=yes] http://mirror.example/debian bookworm main contrib #\n"
         "\n"
         "deb-src http://mirror.example/debian bookworm main\n"
         "deb\thttp://other.example/debian\tbookworm-updates\tmain\n"
@@ -82,11 +82,17 @@ def test_a_one_line_file_gives_one_source_for_each_line() -> None:
 names = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 
 
-@given(uri=names.map("http://{}.example/debian".format), suites=st.lists(names, min_size=1, max_size=3, unique=True), key=names)
+@given(
+    uri=names.map("http://{}.example/debian".format),
+    suites=st.lists(names, min_size=1, max_size=3, unique=True),
+    key=names,
+)
 def test_what_is_written_for_other_suites_is_read_back_with_the_same_mirror_and_key(
     uri: str, suites: list[str], key: str
 ) -> None:
-    written = Source(("deb",), (uri,), ("bookworm",), ("main", "contrib"), {"signed-by": f"/{key}.gpg"}).for_suites(suites)
+    written = Source(
+        ("deb",), (uri,), ("bookworm",), ("main", "contrib"), {"signed-by": f"/{key}.gpg"}
+    ).for_suites(suites)
     (read,) = parse_deb822(written)
     assert read == Source(("deb",), (uri,), tuple(suites), ("main",), {"signed-by": f"/{key}.gpg"})
 
@@ -103,7 +109,9 @@ def source(uri: str, suite: str, components: str = "main", key: str = "") -> Sou
 
 
 def test_debian_is_told_from_archives_that_use_its_suite_and_component_names() -> None:
-    debian = source("http://mirror.example/debian", "bookworm", key="/usr/share/keyrings/debian-archive-keyring.gpg")
+    debian = source(
+        "http://mirror.example/debian", "bookworm", key="/usr/share/keyrings/debian-archive-keyring.gpg"
+    )
     others = [
         source("https://apt.vendor.example", "bookworm", key="/etc/apt/keyrings/vendor.gpg"),
         source("https://vendor.example/debian", "bookworm", key="/etc/apt/keyrings/vendor.gpg"),
@@ -136,7 +144,9 @@ def test_what_is_not_debians_main_archive_is_not_taken_for_it(unusable: Source) 
 
 
 def test_user_name_and_password_of_a_mirror_are_not_shown() -> None:
-    assert source("https://me:secret@mirror.example/debian", "trixie").shown == "https://mirror.example/debian"
+    assert (
+        source("https://me:secret@mirror.example/debian", "trixie").shown == "https://mirror.example/debian"
+    )
 
 
 def test_the_hosts_files_are_found_through_apts_own_configuration(
@@ -170,7 +180,9 @@ def test_without_a_debian_mirror_the_message_says_how_to_name_one(monkeypatch: p
         apt_sources.mirror()
 
 
-def test_a_mirror_in_the_environment_needs_no_configuration_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_in_the_environment_needs_no_configuration_of_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(apt_sources, "host_sources", list)
     monkeypatch.setenv("LUSCOPE_DEBIAN_MIRROR", "http://mine.example/debian")
     assert apt_sources.mirror().uris == ("http://mine.example/debian",)

@@ -25,10 +25,20 @@ def vmlinuz() -> bytes:
 @pytest.fixture
 def kernels(archive: DirectoryArchive) -> DirectoryArchive:
     name = f"linux-image-{RELEASE}"
-    files = {f"boot/vmlinuz-{RELEASE}": vmlinuz(), f"boot/config-{RELEASE}": b"CONFIG_PCI=y\n", "lib/modules/big.ko": b""}
+    files = {
+        f"boot/vmlinuz-{RELEASE}": vmlinuz(),
+        f"boot/config-{RELEASE}": b"CONFIG_PCI=y\n",
+        "lib/modules/big.ko": b"",
+    }
     archive.add("trixie", name, "6.12.107-1", files, "kmod, linux-base")
     archive.add("trixie", "linux-image-cloud-amd64", "6.12.107-1", {}, f"{name} (= 6.12.107-1)")
-    archive.add("trixie-backports", "linux-image-cloud-amd64", "7.2.12-1~bpo13+1", {}, "linux-image-7.2 (= 7.2.12-1~bpo13+1)")
+    archive.add(
+        "trixie-backports",
+        "linux-image-cloud-amd64",
+        "7.2.12-1~bpo13+1",
+        {},
+        "linux-image-7.2 (= 7.2.12-1~bpo13+1)",
+    )
     archive.publish("trixie", "trixie-backports")
     return archive
 
@@ -38,9 +48,18 @@ def test_the_image_is_taken_out_of_the_package_that_the_newest_in_the_range_depe
 ) -> None:
     assert build.cached_kernel("debian") is None
     image = build.kernel("debian", progress)
-    assert (image.name, image.release, image.package, image.system_map) == ("debian", RELEASE, "6.12.107-1", None)
+    assert (image.name, image.release, image.package, image.system_map) == (
+        "debian",
+        RELEASE,
+        "6.12.107-1",
+        None,
+    )
     assert image.image.read_bytes() == vmlinuz()
-    assert sorted(path.name for path in image.image.parent.iterdir()) == ["bzImage", "config", "identity.json"]
+    assert sorted(path.name for path in image.image.parent.iterdir()) == [
+        "bzImage",
+        "config",
+        "identity.json",
+    ]
 
 
 def test_it_is_fetched_once(

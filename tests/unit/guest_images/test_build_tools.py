@@ -64,7 +64,11 @@ def test_root_has_it_installed(
     bare: Path, progress: RememberingProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    put(bare, "apt-get", f'echo "$@" >> {bare}/asked; printf "#!/bin/sh\\n" > {bare}/flex; /bin/chmod +x {bare}/flex')
+    put(
+        bare,
+        "apt-get",
+        f'echo "$@" >> {bare}/asked; printf "#!/bin/sh\\n" > {bare}/flex; /bin/chmod +x {bare}/flex',
+    )
     build_tools.require({"flex": "flex"}, "a test", progress)
     assert (bare / "asked").read_text() == "install -y --no-install-recommends flex\n"
     assert progress.steps == ["installing flex, needed for a test"]

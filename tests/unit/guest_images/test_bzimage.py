@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import contextlib
 import struct
 from pathlib import Path
 
@@ -72,10 +73,8 @@ def test_a_release_text_at_offset_zero_is_refused() -> None:
 @given(st.binary(max_size=0x400), st.binary(max_size=0x40))
 def test_any_bytes_are_a_header_or_an_image_error(noise: bytes, text: bytes) -> None:
     for data in (noise, image(text), image()[:0x206] + noise, image()[: 0x500 + len(noise) % 8]):
-        try:
+        with contextlib.suppress(ImageError):
             assert bzimage.parse_header(data, Path("k")).release
-        except ImageError:
-            pass
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -119,6 +118,11 @@ def test_what_is_stored_in_the_cache_is_loaded_again(tmp_path: Path) -> None:
     (tmp_path / "bzImage").write_bytes(image())
     kernel_image.store(tmp_path, "7.3.4", {"package": "7.3.4-1", "key": "abc"})
     loaded = kernel_image.load("luo", tmp_path)
-    assert (loaded.name, loaded.release, loaded.package, loaded.system_map) == ("luo", "7.3.4", "7.3.4-1", None)
+    assert (loaded.name, loaded.release, loaded.package, loaded.system_map) == (
+        "luo",
+        "7.3.4",
+        "7.3.4-1",
+        None,
+    )
     assert loaded.identity["key"] == "abc"
     assert loaded.identity["sha256"] == kernel_image.digest(tmp_path / "bzImage")

@@ -21,7 +21,8 @@ class Read:
 
 def read(archive: bytes) -> list[Read]:
     """Read an archive by the letter of buffer-format.rst, independently of the writer."""
-    offset, entries = 0, []
+    offset = 0
+    entries: list[Read] = []
     while True:
         assert archive[offset : offset + 6] == b"070701"
         fields = [int(archive[offset + 6 + 8 * n : offset + 14 + 8 * n], 16) for n in range(13)]
@@ -48,7 +49,9 @@ def test_files_of_any_name_and_length_come_back(contents: dict[str, bytes]) -> N
     assert all(entry.mode == stat.S_IFREG | 0o644 for entry in entries)
 
 
-@given(st.dictionaries(st.lists(parts, min_size=1, max_size=4).map("/".join), st.binary(max_size=8), max_size=6))
+@given(
+    st.dictionaries(st.lists(parts, min_size=1, max_size=4).map("/".join), st.binary(max_size=8), max_size=6)
+)
 def test_directories_come_before_the_files_in_them(contents: dict[str, bytes]) -> None:
     names = set(contents)
     if any(name.startswith(f"{other}/") for name in names for other in names):
@@ -73,7 +76,9 @@ def test_cpio_lists_what_was_written() -> None:
             cpio.link("sh", "busybox"),
         ]
     )
-    listed = subprocess.run(["cpio", "-tv", "--quiet"], input=archive, capture_output=True, check=True).stdout.decode()
+    listed = subprocess.run(
+        ["cpio", "-tv", "--quiet"], input=archive, capture_output=True, check=True
+    ).stdout.decode()
     words = [line.split() for line in listed.splitlines()]
     assert [(line[0], line[-1]) for line in words] == [
         ("drwxr-xr-x", "dev"),

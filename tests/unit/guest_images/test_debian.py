@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-
 from guest_images import debian
+from guest_images.apt_sources import Source
+from guest_images.command import capture
 from guest_images.debian import AptRoot, Package
 from guest_images.errors import ImageError
 from guest_images.pins import Pin, Suites
@@ -28,13 +29,17 @@ def filled(archive: DirectoryArchive) -> DirectoryArchive:
     archive.add("trixie", "tool", "1:10.0.13+ds-0+deb13u1", {"usr/bin/tool": b"old"})
     archive.add("trixie", "libbase", "2.41-12", {"usr/lib/libbase": b"base"})
     archive.add("trixie", "unrelated", "1", {"usr/bin/unrelated": b""})
-    archive.add("trixie-backports", "tool", "1:11.1.3+ds-1~bpo13+1", {"usr/bin/tool": b"new"}, "libnew (>= 2)")
+    archive.add(
+        "trixie-backports", "tool", "1:11.1.3+ds-1~bpo13+1", {"usr/bin/tool": b"new"}, "libnew (>= 2)"
+    )
     archive.add("trixie-backports", "libnew", "2", {"usr/lib/libnew": b"lib"}, "libbase")
     archive.publish("trixie", "trixie-backports")
     return archive
 
 
-def test_the_newest_version_in_the_range_is_found_with_its_suite(filled: DirectoryArchive, progress: RememberingProgress) -> None:
+def test_the_newest_version_in_the_range_is_found_with_its_suite(
+    filled: DirectoryArchive, progress: RememberingProgress
+) -> None:
     assert debian.find(pin("tool", "10.1"), SUITES, progress)[1] == [
         Package("tool", "1:11.1.3+ds-1~bpo13+1", "trixie-backports")
     ]
@@ -78,7 +83,9 @@ def test_one_package_is_fetched_without_what_it_depends_on(
     assert apt.depends(packages[0]) == "libnew (>= 2)"
 
 
-def test_the_hosts_dpkg_and_lists_are_not_touched(filled: DirectoryArchive, progress: RememberingProgress, cache_root: Path) -> None:
+def test_the_hosts_dpkg_and_lists_are_not_touched(
+    filled: DirectoryArchive, progress: RememberingProgress, cache_root: Path
+) -> None:
     watched = [Path("/var/lib/dpkg/status"), Path("/var/lib/apt/lists"), Path("/var/cache/apt")]
     before = [path.stat().st_mtime_ns for path in watched if path.exists()]
     debian.find(pin("tool"), SUITES, progress)
@@ -86,7 +93,9 @@ def test_the_hosts_dpkg_and_lists_are_not_touched(filled: DirectoryArchive, prog
     assert (cache_root / "apt").is_dir()
 
 
-def test_lists_are_fetched_again_when_they_are_old_and_not_before(filled: DirectoryArchive, progress: RememberingProgress) -> None:
+def test_lists_are_fetched_again_when_they_are_old_and_not_before(
+    filled: DirectoryArchive, progress: RememberingProgress
+) -> None:
     apt = AptRoot(("trixie", "trixie-backports"), filled.source)
     apt.update(progress)
     apt.update(progress)
@@ -111,19 +120,27 @@ def test_a_package_that_has_left_the_mirror_makes_the_next_set_up_ask_again(
     assert len(progress.steps) == asked + 1
 
 
-def test_a_suite_that_the_mirror_does_not_have_is_said(archive: DirectoryArchive, progress: RememberingProgress) -> None:
+def test_a_suite_that_the_mirror_does_not_have_is_said(
+    archive: DirectoryArchive, progress: RememberingProgress
+) -> None:
     archive.publish("trixie")
-    with pytest.raises(ImageError, match=r"package lists of trixie and trixie-backports from file:.*: it has no such suite"):
+    with pytest.raises(
+        ImageError, match=r"package lists of trixie and trixie-backports from file:.*: it has no such suite"
+    ):
         AptRoot(("trixie", "trixie-backports"), archive.source).update(progress)
 
 
-def test_an_archive_that_is_not_trusted_is_refused(filled: DirectoryArchive, progress: RememberingProgress) -> None:
-    untrusted = debian.apt_sources.Source(("deb",), filled.source.uris, (), ("main",), {})
+def test_an_archive_that_is_not_trusted_is_refused(
+    filled: DirectoryArchive, progress: RememberingProgress
+) -> None:
+    untrusted = Source(("deb",), filled.source.uris, (), ("main",), {})
     with pytest.raises(ImageError, match="its signature cannot be checked"):
         AptRoot(("trixie",), untrusted).update(progress)
 
 
-def test_a_changed_package_is_not_unpacked(filled: DirectoryArchive, progress: RememberingProgress, tmp_path: Path) -> None:
+def test_a_changed_package_is_not_unpacked(
+    filled: DirectoryArchive, progress: RememberingProgress, tmp_path: Path
+) -> None:
     apt, packages = debian.find(pin("tool", "10.1"), SUITES, progress)
     for deb in (filled.directory / "pool").glob("tool_*"):
         data = bytearray(deb.read_bytes())
@@ -155,7 +172,7 @@ def test_hooks_pins_and_a_default_release_of_the_host_have_no_say(
     apt, packages = debian.find(pin("tool", "10.1"), SUITES, progress)
     assert len(apt.download_closure(packages, tmp_path / "debs", progress)) == 3
     assert not hooked.exists()
-    assert "proxy.example" in debian.capture([*apt._apt("apt-config"), "dump", "Acquire::http::Proxy"])
+    assert "proxy.example" in capture([*apt._apt("apt-config"), "dump", "Acquire::http::Proxy"])
 
 
 def test_a_cache_path_with_spaces_is_no_trouble_for_apt(
@@ -187,7 +204,10 @@ def test_the_upstream_version_is_what_lies_between_epoch_and_revision(version: s
         ("  Could not connect to mirror.example:80 (192.0.2.1), connection timed out", "check the network"),
         ("  Connection failed [IP: 192.0.2.1 80]", "check the network"),
         ("E: The repository 'http://m/debian trixie Release' does not have a Release file.", "no such suite"),
-        ("  The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131", "debian-archive-keyring"),
+        (
+            "  The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131",
+            "debian-archive-keyring",
+        ),
         ("E: You don't have enough free space in /c/archives/.", "disk is full"),
         ("E: Failed to fetch http://m/x.deb  404  Not Found [IP: 192.0.2.1 80]", "no longer there"),
         ("E: Something new", "E: Something new"),
@@ -201,7 +221,7 @@ def test_what_apt_says_is_explained_with_what_to_do(line: str, meaning: str) -> 
 def test_an_unreachable_mirror_is_one_line(
     progress: RememberingProgress, archive: DirectoryArchive, program: Callable[[str, str], Path]
 ) -> None:
-    program("apt-get", "echo \"Err:1 http://m trixie InRelease\"; echo \"  Could not resolve 'm'\"; exit 100")
+    program("apt-get", 'echo "Err:1 http://m trixie InRelease"; echo "  Could not resolve \'m\'"; exit 100')
     with pytest.raises(ImageError) as caught:
         debian.find(pin("tool"), SUITES, progress)
     assert "\n" not in str(caught.value)
@@ -210,5 +230,8 @@ def test_an_unreachable_mirror_is_one_line(
 
 
 def test_what_is_not_known_is_quoted_from_apts_first_error() -> None:
-    lines = ["E: Failed to fetch http://m/dists/trixie/InRelease  403  Forbidden", "E: Some index files failed to download."]
+    lines = [
+        "E: Failed to fetch http://m/dists/trixie/InRelease  403  Forbidden",
+        "E: Some index files failed to download.",
+    ]
     assert debian.explanation(lines) == lines[0]

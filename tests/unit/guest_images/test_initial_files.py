@@ -41,14 +41,20 @@ def test_the_agent_is_init_and_busybox_is_the_shell(
     assert subprocess.run([str(root / "init")], check=False).returncode == 7
     assert (root / "bin" / "busybox").read_bytes() == b"the busybox"
     assert (root / "bin" / "sh").readlink() == Path("busybox")
-    listed = subprocess.run(["cpio", "-t", "--quiet"], input=archive.read_bytes(), capture_output=True, check=True)
+    listed = subprocess.run(
+        ["cpio", "-t", "--quiet"], input=archive.read_bytes(), capture_output=True, check=True
+    )
     assert {"dev/console", "proc", "sys", "run", "tmp"} <= set(listed.stdout.decode().split())
 
 
-def test_the_agent_needs_no_library_of_the_guest(agent: Path, progress: RememberingProgress, tmp_path: Path) -> None:
+def test_the_agent_needs_no_library_of_the_guest(
+    agent: Path, progress: RememberingProgress, tmp_path: Path
+) -> None:
     root = unpacked(build.initramfs(progress), tmp_path / "root")
     assert b"PT_INTERP" not in (root / "init").read_bytes()
-    headers = subprocess.run(["readelf", "-l", str(root / "init")], capture_output=True, text=True, check=True).stdout
+    headers = subprocess.run(
+        ["readelf", "-l", str(root / "init")], capture_output=True, text=True, check=True
+    ).stdout
     assert "INTERP" not in headers
 
 
@@ -79,7 +85,10 @@ def test_the_same_sources_give_the_same_bytes(
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [("int main(void) { return 0 }\n", "error: expected"), ("int main(void) { int unused; return 0; }\n", "unused")],
+    [
+        ("int main(void) { return 0 }\n", "error: expected"),
+        ("int main(void) { int unused; return 0; }\n", "unused"),
+    ],
 )
 def test_a_mistake_in_the_agent_is_one_line_with_the_compilers_first_error(
     agent: Path, progress: RememberingProgress, cache_root: Path, source: str, reason: str
@@ -99,6 +108,8 @@ def test_a_checkout_without_agent_is_said(agent: Path, progress: RememberingProg
     assert build.cached_initramfs() is None
 
 
-def test_without_a_compiler_nothing_is_taken_to_be_cached(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_nothing_is_taken_to_be_cached(
+    agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert build.cached_initramfs() is None

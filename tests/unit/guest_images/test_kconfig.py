@@ -12,7 +12,7 @@ symbols = st.dictionaries(st.from_regex(r"CONFIG_[A-Z0-9_]{1,8}", fullmatch=True
 
 
 def test_a_configuration_is_read_with_its_unset_symbols() -> None:
-    text = '#\n# Automatically generated\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="a=b"\nCONFIG_D=-1\n# end of A\n'
+    text = '#\n# Generated\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="a=b"\nCONFIG_D=-1\n# end of A\n'
     assert kconfig.parse(text) == {"CONFIG_A": "y", "CONFIG_B": "n", "CONFIG_C": '"a=b"', "CONFIG_D": "-1"}
 
 
@@ -40,7 +40,14 @@ def test_a_symbol_that_is_asked_to_be_off_may_be_absent() -> None:
 
 def test_the_shipped_fragment_asks_for_what_a_live_update_needs() -> None:
     asked = kconfig.parse((Path(guest_images.__file__).parent / "kernel" / "luo.config").read_text())
-    for name in ("LIVEUPDATE", "LIVEUPDATE_MEMFD", "KEXEC_FILE", "KEXEC_HANDOVER", "PROC_PAGE_MONITOR", "DEVMEM"):
+    for name in (
+        "LIVEUPDATE",
+        "LIVEUPDATE_MEMFD",
+        "KEXEC_FILE",
+        "KEXEC_HANDOVER",
+        "PROC_PAGE_MONITOR",
+        "DEVMEM",
+    ):
         assert asked[f"CONFIG_{name}"] == "y"
     assert asked["CONFIG_STRICT_DEVMEM"] == "n"
     assert asked["CONFIG_RANDOMIZE_BASE"] == "n"  # System.map is the guest's layout

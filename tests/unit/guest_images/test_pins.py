@@ -42,7 +42,13 @@ def test_every_range_of_the_shipped_pins_holds_something() -> None:
 def test_the_ranges_take_what_they_were_made_for_and_nothing_beside_it() -> None:
     luo, qemu = pins.kernel("luo"), pins.package("qemu")
     assert luo.below is not None
-    for version, is_wanted in {"7.3": True, "7.3.4": True, "7.3.99": True, "7.4": False, "7.4~rc1": False}.items():
+    for version, is_wanted in {
+        "7.3": True,
+        "7.3.4": True,
+        "7.3.99": True,
+        "7.4": False,
+        "7.4~rc1": False,
+    }.items():
         in_range = debian.compare(version, "ge", luo.at_least) and debian.compare(version, "lt", luo.below)
         assert in_range == is_wanted, version
     assert debian.compare("10.1.0+ds", "ge", qemu.at_least)

@@ -6,13 +6,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from guest_images import progress as progress_module
 from guest_images.progress import PlainProgress, TerminalProgress
 
 
-def test_plain_progress_prints_steps_and_ends_and_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_progress_prints_steps_and_ends_and_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now_s = 100.0
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
     stream = io.StringIO()
     progress = PlainProgress(stream)
     progress.step("building")

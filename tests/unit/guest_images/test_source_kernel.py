@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernels from a source package whose Makefile plays kbuild's part: it configures, builds and counts what it built."""
+"""Kernels from sources whose Makefile plays kbuild's part: it configures, and says what it built."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from guest_images.errors import ImageError
 from guest_images.pins import Pin
 from guest_images.testkit import DirectoryArchive, RememberingProgress
 
-# Like kbuild: O= is where objects go, `..` is how sources are named when O is inside them, only what changed is built.
+# Like kbuild: objects go to O=; `..` names the sources when O is inside them; only what changed is built.
 MAKEFILE = """\
 ifeq ($(SUB),)
 allnoconfig bzImage:
@@ -93,7 +93,12 @@ def test_a_kernel_is_built_once_and_then_taken_from_the_cache(
     assert (made.name, made.release, made.package) == ("luo", "7.3.4", "7.3.4-1~bpo13+1")
     assert made.identity["source"] == "linux-source-7.3 7.3.4-1~bpo13+1"
     assert compiled(progress) == ["one", "two"]
-    assert sorted(path.name for path in made.image.parent.iterdir()) == ["System.map", "bzImage", "config", "identity.json"]
+    assert sorted(path.name for path in made.image.parent.iterdir()) == [
+        "System.map",
+        "bzImage",
+        "config",
+        "identity.json",
+    ]
     program("apt-get", "exit 100")  # no network
     assert source_kernel.kernel("luo", RememberingProgress()) == made
     assert source_kernel.cached("luo") == made
@@ -183,14 +188,19 @@ def test_a_changed_patch_starts_from_the_unpatched_tree_again(
 def test_a_patch_that_does_not_apply_leaves_no_tree(
     source_package: DirectoryArchive, progress: RememberingProgress, recipes: Path, cache_root: Path
 ) -> None:
-    (recipes / "patches" / "luo-pci" / "0001-two.patch").write_text(PATCH.replace("-two", "-three").format("x"))
+    (recipes / "patches" / "luo-pci" / "0001-two.patch").write_text(
+        PATCH.replace("-two", "-three").format("x")
+    )
     with pytest.raises(ImageError, match=r"0001-two\.patch does not apply: .*FAILED"):
         source_kernel.kernel("luo-pci", progress)
     assert [path.name[:5] for path in (cache_root / "tree").iterdir()] == ["luo-7"]
 
 
 def test_a_cache_path_that_kbuild_cannot_use_is_refused_before_the_download(
-    source_package: DirectoryArchive, progress: RememberingProgress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source_package: DirectoryArchive,
+    progress: RememberingProgress,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LUSCOPE_CACHE", str(tmp_path / "my cache"))
     with pytest.raises(ImageError, match="without spaces"):
@@ -212,7 +222,9 @@ def snapshot(directory: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in [directory, *directory.rglob("*")]}
 
 
-def test_a_users_tree_is_built_without_being_written_to(users_tree: Path, progress: RememberingProgress) -> None:
+def test_a_users_tree_is_built_without_being_written_to(
+    users_tree: Path, progress: RememberingProgress
+) -> None:
     before = snapshot(users_tree)
     made = build.kernel("luo", progress)
     assert snapshot(users_tree) == before
@@ -231,7 +243,9 @@ def test_a_users_change_is_built_incrementally(users_tree: Path, progress: Remem
     assert "changed" not in first.image.read_text()
 
 
-def test_what_a_users_tree_does_not_have_is_said_and_recorded(users_tree: Path, progress: RememberingProgress) -> None:
+def test_what_a_users_tree_does_not_have_is_said_and_recorded(
+    users_tree: Path, progress: RememberingProgress
+) -> None:
     made = build.kernel("luo", progress)
     assert made.identity["refused"] == "CONFIG_REFUSED_SERIES is n, asked for y"
     assert "CONFIG_REFUSED_SERIES is n, asked for y" in progress.ends[-1]
@@ -270,8 +284,15 @@ def test_an_unknown_kernel_is_answered_with_the_known_ones(progress: Remembering
         build.kernel("lua", progress)
 
 
-def key(asked: dict[str, str] | None = None, source: str = "7.3.4-1", patches: list[Path] | None = None, gcc: str = "gcc 12") -> str:
-    return kernel_build.key(asked or {"CONFIG_A": "y"}, source, patches or [], kernel_build.Toolchain(gcc, "ld 2.40"))
+def key(
+    asked: dict[str, str] | None = None,
+    source: str = "7.3.4-1",
+    patches: list[Path] | None = None,
+    gcc: str = "gcc 12",
+) -> str:
+    return kernel_build.key(
+        asked or {"CONFIG_A": "y"}, source, patches or [], kernel_build.Toolchain(gcc, "ld 2.40")
+    )
 
 
 def test_everything_that_decides_an_images_bits_is_in_its_key(tmp_path: Path) -> None:
@@ -293,7 +314,9 @@ def test_everything_that_decides_an_images_bits_is_in_its_key(tmp_path: Path) ->
     assert key(patches=[a]) != keys[4]
 
 
-def test_the_identity_is_readable_json(source_package: DirectoryArchive, progress: RememberingProgress) -> None:
+def test_the_identity_is_readable_json(
+    source_package: DirectoryArchive, progress: RememberingProgress
+) -> None:
     made = source_kernel.kernel("luo", progress)
     identity = json.loads((made.image.parent / "identity.json").read_text())
     assert identity == made.identity

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+from itertools import pairwise
+
 import pytest
 
 from pydev.errors import DeclarationError
@@ -49,7 +51,7 @@ def test_capabilities_do_not_touch_and_are_aligned() -> None:
     places = sorted((offsets[capability.name], capability.size_bytes) for capability in ALL)
 
     assert all(offset % 4 == 0 for offset, _ in places)
-    assert all(a + size <= b for (a, size), (b, _) in zip(places, places[1:], strict=False))
+    assert all(a + size <= b for (a, size), (b, _) in pairwise(places))
 
 
 def test_without_capabilities_the_status_says_so() -> None:

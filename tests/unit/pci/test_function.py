@@ -63,17 +63,17 @@ def test_at_power_on_neither_dma_nor_interrupts_pass(function: Plain) -> None:
 
 
 def test_the_port_has_the_gate_before_the_write_is_answered(function: Plain) -> None:
-    function.write(Command, 0b100)
-    assert function.gate_port.gate == Gate.INTERRUPTS_OFF
+    seen: list[Gate] = []
+    for register, value in (
+        (Command, 0b100),
+        (MsixControl, MsixControl.compose(enable=1, function_mask=1)),
+        (MsixControl, MsixControl.compose(enable=1)),
+        (Command, 0),
+    ):
+        function.write(register, value)
+        seen.append(function.gate_port.gate)
 
-    function.write(MsixControl, MsixControl.compose(enable=1, function_mask=1))
-    assert function.gate_port.gate == Gate.FUNCTION_MASKED
-
-    function.write(MsixControl, MsixControl.compose(enable=1))
-    assert function.gate_port.gate == Gate(0)
-
-    function.write(Command, 0)
-    assert function.gate_port.gate == Gate.BUS_MASTER_OFF
+    assert seen == [Gate.INTERRUPTS_OFF, Gate.FUNCTION_MASKED, Gate(0), Gate.BUS_MASTER_OFF]
 
 
 def test_a_dword_write_over_command_and_status_moves_the_gate_too(function: Plain) -> None:
@@ -279,9 +279,7 @@ def test_registers_may_not_lie_in_the_vector_table() -> None:
     class Inside(Register, offset=0x808):
         pass
 
-    with pytest.raises(
-        DeclarationError, match=r"BAR0: VECTOR_ADDRESS at .* overlaps INSIDE|VECTOR_DATA at .* INSIDE"
-    ):
+    with pytest.raises(DeclarationError, match=r"BAR0: VECTOR_DATA at 0x808..0x80c overlaps INSIDE"):
         Function(
             Identity(1, 2),
             [Bar(0, size_bytes=0x1000, registers=(Inside,))],

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+from itertools import pairwise
+
 import pytest
 
 from pydev.errors import DeclarationError
@@ -51,7 +53,7 @@ def test_capabilities_are_described_where_they_are() -> None:
 def test_registers_are_in_order_and_do_not_overlap() -> None:
     registers = type1.describe(ROOT_PORT)
 
-    for first, second in zip(registers, registers[1:], strict=False):
+    for first, second in pairwise(registers):
         assert first["offset"] + first["width"] <= second["offset"], (first["name"], second["name"])
 
 

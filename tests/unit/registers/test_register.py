@@ -57,6 +57,13 @@ def test_a_field_beyond_the_register_is_refused() -> None:
             all = Field(0, 9)
 
 
+def test_a_field_may_not_hide_what_every_register_has() -> None:
+    with pytest.raises(DeclarationError, match="Done: a field cannot be called 'count'"):
+
+        class Done(Register, offset=0):
+            count = Field(0, 32)
+
+
 def test_a_subclass_inherits_fields_without_changing_its_parent() -> None:
     class Child(Sample, name="CHILD"):
         low = Field(0, 4, access=Access.RO)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
+from pydev.endpoint import on_write
 from pydev.endpoints.stream import StreamEndpoint
+from pydev.endpoints.stream_registers import Control
 from pydev.pci import Function
 from pydev.ports import Gate
 from pydev.recording.format import Flag, Kind
@@ -108,7 +110,8 @@ def test_a_multi_with_one_wrong_write_does_none(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("region", "offset", "size"),
-    [(0, 0x4000, 1), (0, 0x3FFD, 4), (0, 2**64 - 2, 4), (9, 0, 4), (2**32 - 1, 0, 4), (1, 0, 1), (7, 4096, 1), (0, 0, 0), (7, 0, 1 << 17)],
+    [(0, 0x4000, 1), (0, 0x3FFD, 4), (0, 2**64 - 2, 4), (9, 0, 4), (2**32 - 1, 0, 4), (1, 0, 1), (7, 4096, 1),
+     (0, 0, 0), (7, 0, 1 << 17)],
 )
 def test_an_access_that_leaves_its_region_is_invalid_and_recorded(
     client: Client, events: Events, region: int, offset: int, size: int
@@ -145,6 +148,7 @@ def test_a_sleeping_function_answers_config_space_only(
 class Faulty(StreamEndpoint):
     """A model whose author made a mistake."""
 
+    @on_write(Control)
     def control_written(self, write: Write) -> None:
         raise ZeroDivisionError("the author's mistake")
 

@@ -1,15 +1,5 @@
 # SPDX-License-Identifier: MIT
-from pydev.ports import Clock, Scheduler
 from pydev.testkit import ManualTime
-
-
-def test_it_is_a_clock_and_a_scheduler() -> None:
-    time = ManualTime()
-    clock: Clock = time
-    scheduler: Scheduler = time
-
-    scheduler.call_later(0, lambda: None)
-    assert clock.now_ns() == time.now_ns()
 
 
 def test_timers_run_in_the_order_of_their_due_times() -> None:
