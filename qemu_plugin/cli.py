@@ -35,7 +35,10 @@ def progress() -> Progress:
     return TerminalProgress() if sys.stderr.isatty() else PlainProgress()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, help=__doc__ and "An oscilloscope for Linux PCI live update.")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=__doc__ and "An oscilloscope for Linux PCI live update.",
+)
 @click.version_option(package_name="luscope")
 def cli() -> None:
     """Hold the commands."""
@@ -46,10 +49,23 @@ def cli() -> None:
 @click.option("--kernel", metavar="BZIMAGE", help="Boot this kernel: a file, or a name: luo, debian.")
 @click.option("--next-kernel", metavar="BZIMAGE", help="Update to this kernel (default: the same).")
 @click.option("--policy", metavar="NAME|FILE", help="Judge by this policy instead of the experiment's.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The run's directory (default: runs/NAME-TIME).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The run's directory (default: runs/NAME-TIME).",
+)
 @click.option("--bisect", is_flag=True, help="Exit with 0, 1, or 125 for everything else.")
 @click.option("--json", "as_json", is_flag=True, help="Print verdict.json instead of the report.")
-def run(experiment: str, kernel: str | None, next_kernel: str | None, policy: str | None, out: Path | None, bisect: bool, as_json: bool) -> None:
+def run(
+    experiment: str,
+    kernel: str | None,
+    next_kernel: str | None,
+    policy: str | None,
+    out: Path | None,
+    bisect: bool,
+    as_json: bool,
+) -> None:
     """Boot a guest, let it live-update itself, judge the wire.
 
     EXPERIMENT is the name of a shipped experiment or a TOML file (default: unpatched).
@@ -64,15 +80,22 @@ def run(experiment: str, kernel: str | None, next_kernel: str | None, policy: st
         show = progress()
         show.step(f"{wanted.name}: {images.kernel.release} boots")
         try:
-            async with live_update(wanted, images, out=out, on_phase=lambda phase: show.step(f"{wanted.name}: {phase}")) as update:
+            async with live_update(
+                wanted, images, out=out, on_phase=lambda phase: show.step(f"{wanted.name}: {phase}")
+            ) as update:
                 verdict = await update.finish()
                 folder = update.run
         finally:
             _stop(show)
         if update.loss:
             click.echo(f"luscope: {update.loss}", err=True)
-        click.echo(judge.as_json(verdict) if as_json else folder.report.read_text(encoding="utf-8"), nl=as_json)
-        click.echo(f"{_relative(folder.path)}: {verdict.outcome}, {'as' if verdict.as_expected else 'not as'} expected", err=True)
+        click.echo(
+            judge.as_json(verdict) if as_json else folder.report.read_text(encoding="utf-8"), nl=as_json
+        )
+        click.echo(
+            f"{_relative(folder.path)}: {verdict.outcome}, {'as' if verdict.as_expected else 'not as'} expected",
+            err=True,
+        )
         return judge.exit_status(verdict)
 
     _finish(lambda: asyncio.run(perform()), bisect)
@@ -119,8 +142,19 @@ def report(run_directory: Path, form: str, output: Path | None) -> None:
 
 @cli.command()
 @click.argument("endpoint")
-@click.option("--socket", "socket_path", required=True, type=click.Path(path_type=Path), help="Listen here; the folder is private (0700).")
-@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Record every event to this file.")
+@click.option(
+    "--socket",
+    "socket_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Listen here; the folder is private (0700).",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Record every event to this file.",
+)
 def serve(endpoint: str, socket_path: Path, record: Path | None) -> None:
     """Serve one endpoint to any vfio-user client, until interrupted.
 
@@ -128,7 +162,11 @@ def serve(endpoint: str, socket_path: Path, record: Path | None) -> None:
     """
     from qemu_plugin.server.standalone import serve_endpoint
 
-    _finish(lambda: serve_endpoint(endpoint, socket_path, record, announce=lambda text: click.echo(text, err=True)))
+    _finish(
+        lambda: serve_endpoint(
+            endpoint, socket_path, record, announce=lambda text: click.echo(text, err=True)
+        )
+    )
 
 
 @cli.command()
@@ -137,7 +175,9 @@ def endpoints(as_json: bool) -> None:
     """List the endpoint models."""
     from pydev.endpoints import models
 
-    described = {name: (model.__doc__ or "").strip().partition("\n")[0] for name, model in sorted(models().items())}
+    described = {
+        name: (model.__doc__ or "").strip().partition("\n")[0] for name, model in sorted(models().items())
+    }
     if as_json:
         click.echo(json.dumps(described, indent=1))
         return
@@ -215,7 +255,12 @@ def doctor(as_json: bool) -> None:
         else:
             table = Table(box=None, show_header=False, pad_edge=False)
             for check in checks:
-                table.add_row("ok" if check.ok else "missing", check.name, check.detail, "" if check.ok else check.remedy)
+                table.add_row(
+                    "ok" if check.ok else "missing",
+                    check.name,
+                    check.detail,
+                    "" if check.ok else check.remedy,
+                )
             Console().print(table)
         return 0 if all(check.ok for check in checks) else EXIT_BENCH
 

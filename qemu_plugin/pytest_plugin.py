@@ -100,7 +100,9 @@ def machine(live_update: LiveUpdateFactory) -> LiveUpdateFactory:
 
 
 @pytest.fixture
-def endpoint_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Function], EndpointServer]]:
+def endpoint_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Function], EndpointServer]]:
     """A function that serves an endpoint to any vfio-user client; what it started ends with the test.
 
     `server.socket_path` is where to connect.

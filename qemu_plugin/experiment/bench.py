@@ -28,6 +28,7 @@ from qemu_plugin.native.recording import RecordingWriter
 
 RESERVE_INTERVAL_S = 0.02
 """How often the recording's head-room is looked after: an extent lasts for seconds, not for this long."""
+POLL_S = 0.002
 EXTENT_EVENTS = 1 << 18
 """Events that the recording is extended by at a time (16 MiB)."""
 START_TIMEOUT_S = 20.0
@@ -93,10 +94,21 @@ class Bench:
         assert self._folder is not None
         spec = self._folder / "server.json"
         endpoints = [
-            {"index": index, "model": endpoint.model, "options": dict(endpoint.options), "socket": str(attachment.socket)}
-            for index, (endpoint, attachment) in enumerate(zip(self.experiment.endpoints, attachments, strict=True))
+            {
+                "index": index,
+                "model": endpoint.model,
+                "options": dict(endpoint.options),
+                "socket": str(attachment.socket),
+            }
+            for index, (endpoint, attachment) in enumerate(
+                zip(self.experiment.endpoints, attachments, strict=True)
+            )
         ]
-        spec.write_text(json.dumps({"recording": str(self.run.recording), "endpoints": endpoints, "reference_period_us": 1000}))
+        spec.write_text(
+            json.dumps(
+                {"recording": str(self.run.recording), "endpoints": endpoints, "reference_period_us": 1000}
+            )
+        )
         self._server = await Child.start(
             "the endpoint server",
             python_argv("qemu_plugin.server", str(spec)),
@@ -112,7 +124,9 @@ class Bench:
             raise BenchError(f"the endpoint server was not ready within {START_TIMEOUT_S:g} s") from None
         if not line:
             await self._server.wait()
-            raise BenchError(f"the endpoint server {self._server.status_text()}: {self._server.last_words(3)}")
+            raise BenchError(
+                f"the endpoint server {self._server.status_text()}: {self._server.last_words(3)}"
+            )
         self._begin(self._watch_server(self._server))
 
     async def _start_qemu(
@@ -137,15 +151,21 @@ class Bench:
         self.clock_offsets_ns.append(realtime_minus_monotonic_ns())
         self.qemu_started_ns = time.monotonic_ns()
         self.mark(Mark.QEMU_STARTED)
-        self._qemu = await Child.start("QEMU", [*self.images.qemu.argv, *arguments(machine)], log=self.run.qemu_log)
+        self._qemu = await Child.start(
+            "QEMU", [*self.images.qemu.argv, *arguments(machine)], log=self.run.qemu_log
+        )
         self._begin(self._watch_qemu(self._qemu))
         await self.watch.guard(
-            self._monitor.accept(START_TIMEOUT_S, self._on_qmp_event), "QEMU's QMP connection", START_TIMEOUT_S
+            self._monitor.accept(START_TIMEOUT_S, self._on_qmp_event),
+            "QEMU's QMP connection",
+            START_TIMEOUT_S,
         )
         self.mark(Mark.MACHINE_RUNNING)
         reader, _ = await self.watch.guard(console.streams(START_TIMEOUT_S), "the console", START_TIMEOUT_S)
         self._begin(read_lines(reader, self._on_console_line))
-        reader, writer = await self.watch.guard(agent.streams(START_TIMEOUT_S), "the agent port", START_TIMEOUT_S)
+        reader, writer = await self.watch.guard(
+            agent.streams(START_TIMEOUT_S), "the agent port", START_TIMEOUT_S
+        )
         self.agent = AgentChannel(reader, writer, on_line=self._on_agent_line)
 
     def _begin(self, coroutine: Any) -> None:
@@ -163,7 +183,11 @@ class Bench:
         await child.wait()
         if not self._is_ending:
             self.mark(Mark.SERVER_LOST)
-            self.watch.lose(ServerLostError(f"the endpoint server {child.status_text()}; {child.last_words(3)}".rstrip("; ")))
+            self.watch.lose(
+                ServerLostError(
+                    f"the endpoint server {child.status_text()}; {child.last_words(3)}".rstrip("; ")
+                )
+            )
 
     async def _watch_qemu(self, child: Child) -> None:
         await child.wait()
@@ -186,7 +210,9 @@ class Bench:
         self.console_tail = [*self.console_tail[-(CONSOLE_LINES_SHOWN - 1) :], line]
 
     def _on_agent_line(self, t_ns: int, line: str, is_to_guest: bool) -> None:
-        self.recording.append_text(Kind.AGENT, line.encode(), t_ns=t_ns, flags=Flag.TO_GUEST if is_to_guest else Flag(0))
+        self.recording.append_text(
+            Kind.AGENT, line.encode(), t_ns=t_ns, flags=Flag.TO_GUEST if is_to_guest else Flag(0)
+        )
         self._agent_log.write(json.dumps({"t_ns": t_ns, "to_guest": is_to_guest, "line": line}) + "\n")
 
     def mark(self, mark: Mark) -> None:
@@ -208,8 +234,8 @@ class Bench:
         """Wait until the recording shows `condition`; LostError at the deadline or where the machine is lost."""
 
         async def poll() -> None:
-            while not condition():
-                await asyncio.sleep(0.002)
+            while not condition():  # noqa: ASYNC110 - events come from other processes
+                await asyncio.sleep(POLL_S)
 
         await self.watch.guard(poll(), what, timeout_s)
 

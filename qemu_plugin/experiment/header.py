@@ -12,7 +12,7 @@ from pydev.endpoints import load as load_model
 from pydev.pci import type1
 from qemu_plugin.experiment.images import Images
 from qemu_plugin.experiment.spec import EndpointSpec, Experiment
-from qemu_plugin.machine.commandline import PORT_CAPABILITIES
+from qemu_plugin.machine.commandline import PORT_CAPABILITIES, Port
 
 
 def header(experiment: Experiment, images: Images) -> dict[str, Any]:
@@ -33,7 +33,11 @@ def header(experiment: Experiment, images: Images) -> dict[str, Any]:
             "outgoing": _kernel(images.kernel),
             "incoming": _kernel(images.next_kernel),
         },
-        "qemu": {"version": images.qemu.version, "package": images.qemu.package, "origin": images.qemu.origin},
+        "qemu": {
+            "version": images.qemu.version,
+            "package": images.qemu.package,
+            "origin": images.qemu.origin,
+        },
         "host": {"system": platform.release(), "machine": platform.machine(), "cpus": os.cpu_count()},
     }
 
@@ -43,20 +47,20 @@ def functions(experiment: Experiment) -> list[dict[str, Any]]:
     first_port = len(experiment.endpoints)
     ports = {port.id: first_port + number for number, port in enumerate(experiment.ports)}
     table = [_endpoint(index, endpoint, ports) for index, endpoint in enumerate(experiment.endpoints)]
-    for port in experiment.ports:
-        table.append(
-            {
-                "index": ports[port.id],
-                "id": port.id,
-                "role": port.kind,
-                "parent": ports[port.parent] if port.parent else None,
-                "devfn": port.devfn,
-                "bus": None if port.parent else 0,
-                "preserve": False,
-                "registers": type1.describe(PORT_CAPABILITIES[port.kind]),
-            }
-        )
-    return table
+    return [*table, *(_port(port, ports) for port in experiment.ports)]
+
+
+def _port(port: Port, indexes: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "index": indexes[port.id],
+        "id": port.id,
+        "role": port.kind,
+        "parent": indexes[port.parent] if port.parent else None,
+        "devfn": port.devfn,
+        "bus": None if port.parent else 0,
+        "preserve": False,
+        "registers": type1.describe(PORT_CAPABILITIES[port.kind]),
+    }
 
 
 def _endpoint(index: int, spec: EndpointSpec, ports: Mapping[str, int]) -> dict[str, Any]:
@@ -71,9 +75,16 @@ def _endpoint(index: int, spec: EndpointSpec, ports: Mapping[str, int]) -> dict[
         "devfn": 0,
         "bus": None,
         "preserve": spec.preserve,
-        "stream": None if spec.stream is None else {"pages": spec.stream.pages, "period_ns": round(spec.stream.period_us * 1000)},
+        "stream": None
+        if spec.stream is None
+        else {"pages": spec.stream.pages, "period_ns": round(spec.stream.period_us * 1000)},
     }
 
 
 def _kernel(image: Any) -> dict[str, Any]:
-    return {"name": image.name, "release": image.release, "package": image.package, "identity": dict(image.identity)}
+    return {
+        "name": image.name,
+        "release": image.release,
+        "package": image.package,
+        "identity": dict(image.identity),
+    }

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What a guest boots from: kernels by name or path, and the initial file system with the next kernel in it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from guest_images import build, cpio, pins
-from guest_images.errors import ImageError
 from guest_images.progress import Progress
 from qemu_plugin.errors import BenchError
 from qemu_plugin.experiment.spec import Guest
@@ -28,7 +26,8 @@ class Images:
     def write_initrd(self, path: Path) -> None:
         """Write the initial file system followed by a second archive with the next kernel.
 
-        The kernel unpacks archives one after another. Source: linux Documentation/driver-api/early-userspace/buffer-format.rst.
+        The kernel unpacks archives one after another.
+        Source: linux Documentation/driver-api/early-userspace/buffer-format.rst.
         """
         with path.open("wb") as out:
             out.write(self.initramfs.read_bytes())
@@ -53,5 +52,7 @@ def _kernel(name_or_path: str, progress: Progress) -> build.KernelImage:
         return build.kernel(name_or_path, progress)
     path = Path(name_or_path)
     if not path.exists() and "/" not in name_or_path:
-        raise BenchError(f"no kernel is called {name_or_path!r}; known: {', '.join(pins.kernel_names())}, or a bzImage's path")
+        raise BenchError(
+            f"no kernel is called {name_or_path!r}; known: {', '.join(pins.kernel_names())}, or a bzImage's path"
+        )
     return build.kernel_from_path(path)

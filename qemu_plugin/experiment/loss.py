@@ -36,11 +36,13 @@ class Watch:
 
     async def guard(self, coroutine: Coroutine[Any, Any, T], what: str, timeout_s: float) -> T:
         """The coroutine's result; LostError where the machine is lost first or `timeout_s` passes."""
-        task = asyncio.ensure_future(coroutine)
+        task: asyncio.Future[Any] = asyncio.ensure_future(coroutine)
+        lost: asyncio.Future[Any] = self._lost
         try:
-            await asyncio.wait({task, self._lost}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, lost], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
-                return task.result()
+                result: T = task.result()
+                return result
             if self._lost.done():
                 raise self._lost.result()
             raise LostError(f"nothing for {timeout_s:g} s while waiting for {what}")

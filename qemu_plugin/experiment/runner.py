@@ -33,7 +33,11 @@ class LiveUpdate:
     """
 
     def __init__(
-        self, experiment: Experiment, images: Images, run: RunDirectory, on_phase: Callable[[str], None] | None = None
+        self,
+        experiment: Experiment,
+        images: Images,
+        run: RunDirectory,
+        on_phase: Callable[[str], None] | None = None,
     ) -> None:
         self.experiment = experiment
         self.run = run
@@ -102,7 +106,9 @@ class LiveUpdate:
 
     def _with_console(self, message: str) -> str:
         tail = self.bench.console_tail
-        return message + ("\nlast console lines:\n  " + "\n  ".join(tail) if tail else "\nthe console stayed silent")
+        return message + (
+            "\nlast console lines:\n  " + "\n  ".join(tail) if tail else "\nthe console stayed silent"
+        )
 
     async def _close(self) -> None:
         if self._is_closed:

@@ -124,7 +124,9 @@ class Script:
         """The agent's reply to a command. AgentError where it refuses, LostError where it does not answer."""
         limit = self.bench.experiment.deadlines.command_s
         reply = await self.bench.watch.guard(
-            self.bench.agent.command(name, timeout_s=limit, **members), f"the agent's reply to {name}", limit + 1
+            self.bench.agent.command(name, timeout_s=limit, **members),
+            f"the agent's reply to {name}",
+            limit + 1,
         )
         if not reply.get("ok"):
             raise AgentError(f"the agent refused {name}: {reply.get('error', reply)}", reply)
@@ -139,7 +141,9 @@ class Script:
         """The incoming kernel's hello; LostError where the system call came back with an error instead."""
         limit = self.bench.experiment.deadlines.update_s
         event = await self.bench.watch.guard(
-            self.bench.agent.event("hello", "reboot_failed", timeout_s=limit), "the incoming kernel's agent", limit + 1
+            self.bench.agent.event("hello", "reboot_failed", timeout_s=limit),
+            "the incoming kernel's agent",
+            limit + 1,
         )
         if event.get("event") == "reboot_failed":
             raise LostError(f"the kernel refused to update: errno {event.get('errno')}")
@@ -152,14 +156,20 @@ class Script:
             if spec.id not in found:
                 raise BenchError(f"the guest's firmware gave endpoint {spec.id} no bus number")
             if spec.stream is not None:
-                self.streams.append(_Streaming(index, spec, f"0000:{bdf_text(found[spec.id])}", FIRST_TOKEN + index))
+                self.streams.append(
+                    _Streaming(index, spec, f"0000:{bdf_text(found[spec.id])}", FIRST_TOKEN + index)
+                )
 
     async def _buffer(self, stream: _Streaming, is_orchestrated: bool) -> None:
         assert stream.spec.stream is not None
         stream.is_preserved = is_orchestrated and stream.spec.preserve
         stream.is_retrieved = False
         await self.command(
-            "buffer", bdf=stream.bdf, pages=stream.spec.stream.pages, token=stream.token, preserve=int(stream.is_preserved)
+            "buffer",
+            bdf=stream.bdf,
+            pages=stream.spec.stream.pages,
+            token=stream.token,
+            preserve=int(stream.is_preserved),
         )
 
     async def _start(self, stream: _Streaming) -> None:
@@ -188,7 +198,11 @@ class Script:
         session = self.bench.experiment.update.session
         try:
             await self.command(
-                "retrieve", session=session, token=stream.token, bdf=stream.bdf, pages=stream.spec.stream.pages
+                "retrieve",
+                session=session,
+                token=stream.token,
+                bdf=stream.bdf,
+                pages=stream.spec.stream.pages,
             )
         except AgentError as error:
             self.bench.note({"retrieve": stream.bdf, "refused": dict(error.reply)})
@@ -206,7 +220,9 @@ class Script:
         """Wait until `count` more slots of this stream have reached memory, as the recording shows it."""
         seen = _WrittenSlots(self.bench, stream.index)
         limit = self.bench.experiment.deadlines.command_s
-        await self.bench.until(lambda: seen.count() >= count, f"{count} slots of {stream.spec.id} in memory", limit)
+        await self.bench.until(
+            lambda: seen.count() >= count, f"{count} slots of {stream.spec.id} in memory", limit
+        )
 
 
 class _WrittenSlots:
@@ -242,7 +258,9 @@ def _locations(buses: list[dict[str, Any]]) -> list[tuple[str, int]]:
     for bus in buses:
         for device in bus.get("devices", ()):
             if device.get("qdev_id"):
-                found.append((device["qdev_id"], device["bus"] << 8 | device["slot"] << 3 | device["function"]))
+                found.append(
+                    (device["qdev_id"], device["bus"] << 8 | device["slot"] << 3 | device["function"])
+                )
             bridge = device.get("pci_bridge")
             if bridge:
                 found += _locations([{"devices": bridge.get("devices", ())}])

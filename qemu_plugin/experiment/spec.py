@@ -125,7 +125,18 @@ STREAM_PAGES_MAX: Final = 512
 
 _OUTCOMES: Final = ("PASS", "FAIL", "VACUOUS", "UNKNOWN")
 _GUESTS: Final = ("updated", "refused", "cancelled", "rebooted", "panic")
-_TABLES: Final = ("name", "description", "policy", "guest", "port", "endpoint", "update", "expect", "step", "deadlines")
+_TABLES: Final = (
+    "name",
+    "description",
+    "policy",
+    "guest",
+    "port",
+    "endpoint",
+    "update",
+    "expect",
+    "step",
+    "deadlines",
+)
 
 
 def shipped() -> dict[str, Path]:
@@ -140,7 +151,9 @@ def load(name_or_path: str) -> Experiment:
     if path.suffix != ".toml" and not path.exists():
         known = shipped()
         if name_or_path not in known:
-            raise UsageError(f"no experiment is called {name_or_path!r}{nearest(name_or_path, known)}; shipped: {', '.join(known)}")
+            raise UsageError(
+                f"no experiment is called {name_or_path!r}{nearest(name_or_path, known)}; shipped: {', '.join(known)}"
+            )
         path = known[name_or_path]
     try:
         text = path.read_text(encoding="utf-8")
@@ -200,7 +213,9 @@ def _ports(entries: Any, where: str) -> tuple[Port, ...]:
         return DEFAULT_PORTS
     if not isinstance(entries, list):
         raise UsageError(f"{where}: port has to be written [[port]], once for each")
-    written = [from_table(_PortEntry, entry, f"{where}: [[port]] {n}") for n, entry in enumerate(entries, start=1)]
+    written = [
+        from_table(_PortEntry, entry, f"{where}: [[port]] {n}") for n, entry in enumerate(entries, start=1)
+    ]
     return tuple(
         Port(entry.id, entry.kind, entry.parent, entry.device << 3 | entry.function) for entry in written
     )
@@ -222,7 +237,9 @@ def _check(experiment: Experiment, where: str) -> None:
     """UsageError for the first thing that names something that does not exist, or cannot be built."""
     _check_ports(experiment.ports, where)
     ports = {port.id: port for port in experiment.ports}
-    taken: dict[str, str] = {port.parent: port.id for port in experiment.ports if port.parent and port.kind == "upstream_port"}
+    taken: dict[str, str] = {
+        port.parent: port.id for port in experiment.ports if port.parent and port.kind == "upstream_port"
+    }
     if not experiment.endpoints:
         raise UsageError(f"{where}: there is no [[endpoint]]")
     for endpoint in experiment.endpoints:
@@ -230,7 +247,9 @@ def _check(experiment: Experiment, where: str) -> None:
         _check_identifier(endpoint.id, where, ports)
         if endpoint.port not in ports or ports[endpoint.port].kind == "upstream_port":
             usable = [port.id for port in experiment.ports if port.kind != "upstream_port"]
-            raise UsageError(f"{here}: no root or downstream port is called {endpoint.port!r}{nearest(endpoint.port, usable)}")
+            raise UsageError(
+                f"{here}: no root or downstream port is called {endpoint.port!r}{nearest(endpoint.port, usable)}"
+            )
         if endpoint.port in taken:
             raise UsageError(f"{here}: {endpoint.port!r} already has {taken[endpoint.port]!r} below it")
         taken[endpoint.port] = endpoint.id
@@ -251,18 +270,28 @@ def _check_identifier(name: str, where: str, others: Iterable[str]) -> None:
 
 def _check_ports(ports: Sequence[Port], where: str) -> None:
     seen: dict[str, Port] = {}
-    below = {"root_port": (None,), "upstream_port": ("root_port", "downstream_port"), "downstream_port": ("upstream_port",)}
+    below = {
+        "root_port": (None,),
+        "upstream_port": ("root_port", "downstream_port"),
+        "downstream_port": ("upstream_port",),
+    }
     for port in ports:
         _check_identifier(port.id, where, seen)
         here = f"{where}: port {port.id!r}"
         if port.kind not in port_kinds():
-            raise UsageError(f"{here}: kind {port.kind!r} is none of {', '.join(port_kinds())}{nearest(port.kind, port_kinds())}")
+            raise UsageError(
+                f"{here}: kind {port.kind!r} is none of {', '.join(port_kinds())}{nearest(port.kind, port_kinds())}"
+            )
         parent = seen.get(port.parent) if port.parent else None
         if (parent.kind if parent else None) not in below[port.kind] or (port.parent and not parent):
             wanted = " or ".join(kind or "nothing" for kind in below[port.kind])
-            raise UsageError(f"{here}: a {port.kind} has {wanted} above it, declared before it; not {port.parent!r}")
+            raise UsageError(
+                f"{here}: a {port.kind} has {wanted} above it, declared before it; not {port.parent!r}"
+            )
         if not 0 <= port.devfn <= 0xFF or (port.kind == "root_port" and port.devfn == 0):
-            raise UsageError(f"{here}: device {port.devfn >> 3} function {port.devfn & 7} is not free on its bus")
+            raise UsageError(
+                f"{here}: device {port.devfn >> 3} function {port.devfn & 7} is not free on its bus"
+            )
         if any(other.parent == port.parent and other.devfn == port.devfn for other in seen.values()):
             raise UsageError(f"{here}: its device number is taken by another port on the same bus")
         seen[port.id] = port
@@ -274,7 +303,9 @@ def _check_streaming(stream: Streaming, here: str) -> None:
     if not 1 <= stream.period_us <= 1_000_000:
         raise UsageError(f"{here}: stream.period_us is 1 to 1000000, not {stream.period_us:g}")
     if not 0 <= stream.interrupt_every < 1 << 32:
-        raise UsageError(f"{here}: stream.interrupt_every is 0 (never) or a number of slots, not {stream.interrupt_every}")
+        raise UsageError(
+            f"{here}: stream.interrupt_every is 0 (never) or a number of slots, not {stream.interrupt_every}"
+        )
 
 
 def _check_choices(experiment: Experiment, where: str) -> None:
@@ -282,10 +313,15 @@ def _check_choices(experiment: Experiment, where: str) -> None:
     for value, choices, key in (
         (expect.outcome, _OUTCOMES, "[expect]: outcome"),
         (expect.guest, _GUESTS, "[expect]: guest"),
-        *((step.phase, HOLDABLE_PHASES, f"[[step]] {n}: phase") for n, step in enumerate(experiment.steps, start=1)),
+        *(
+            (step.phase, HOLDABLE_PHASES, f"[[step]] {n}: phase")
+            for n, step in enumerate(experiment.steps, start=1)
+        ),
     ):
         if value not in choices:
-            raise UsageError(f"{where}: {key} {value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
+            raise UsageError(
+                f"{where}: {key} {value!r} is none of {', '.join(choices)}{nearest(value, choices)}"
+            )
     for pattern in expect.console:
         try:
             re.compile(pattern)
@@ -297,7 +333,7 @@ def _check_choices(experiment: Experiment, where: str) -> None:
         key, action = ("agent", step.agent) if step.agent is not None else ("qmp", step.qmp)
         verb = "cmd" if key == "agent" else "execute"
         if not isinstance((action or {}).get(verb), str):
-            raise UsageError(f"{where}: [[step]] {number}: {key} needs {verb} = \"...\"")
+            raise UsageError(f'{where}: [[step]] {number}: {key} needs {verb} = "..."')
     if not 96 <= guest.memory_mib <= 1 << 20:
         raise UsageError(f"{where}: [guest]: memory_mib is at least 96, not {guest.memory_mib}")
     if not 1 <= guest.cpus <= 64:
@@ -309,7 +345,9 @@ def _check_choices(experiment: Experiment, where: str) -> None:
             raise UsageError(f"{where}: [deadlines]: {key} has to be more than 0 seconds")
 
 
-def override(experiment: Experiment, *, kernel: str | None, next_kernel: str | None, policy: str | None) -> Experiment:
+def override(
+    experiment: Experiment, *, kernel: str | None, next_kernel: str | None, policy: str | None
+) -> Experiment:
     """The experiment with what a command line says instead; a new `kernel` is its own next one."""
     guest = experiment.guest
     if kernel is not None:

@@ -4,7 +4,6 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -42,7 +41,6 @@ def from_table(kind: type[T], table: Any, where: str) -> T:
     return kind(**values)
 
 
-@cache
 def _fields(kind: type[Any]) -> dict[str, tuple[Any, bool]]:
     hints = get_type_hints(kind)
     return {

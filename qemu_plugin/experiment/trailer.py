@@ -30,7 +30,11 @@ def join_and_close(bench: Bench, images: Images, incomplete: list[str]) -> None:
                 "residual_median_ns": joined.residual_median_ns,
                 "residual_max_ns": joined.residual_max_ns,
             },
-            "trace": {"lines": joined.line_count, "writes": joined.write_count, "anchors": joined.anchor_count},
+            "trace": {
+                "lines": joined.line_count,
+                "writes": joined.write_count,
+                "anchors": joined.anchor_count,
+            },
             "kernels": {"outgoing": images.kernel.release, "incoming": images.next_kernel.release},
             "qemu": images.qemu.version,
             "packages": _packages(images),
@@ -43,7 +47,9 @@ def _joined(bench: Bench, offsets: list[int]) -> Joined:
     head = bench.recording.head
     records = bench.recording.view(0, head)
     writes = records[(records["kind"] == Kind.REGION_WRITE) & (records["region"] == CONFIG_REGION)]
-    return join(text, Topology.from_header(functions(bench.experiment)), np.asarray(writes, dtype=RECORD), offsets[0])
+    return join(
+        text, Topology.from_header(functions(bench.experiment)), np.asarray(writes, dtype=RECORD), offsets[0]
+    )
 
 
 def _packages(images: Images) -> dict[str, Any]:

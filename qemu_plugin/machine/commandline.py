@@ -75,7 +75,12 @@ def port_kinds() -> tuple[str, ...]:
 
 
 def _port_options(port: Port, number: int) -> list[str]:
-    device = [_MODELS[port.kind], f"id={port.id}", f"bus={port.parent or 'pcie.0'}", f"addr={port.devfn >> 3:#x}.{port.devfn & 7}"]
+    device = [
+        _MODELS[port.kind],
+        f"id={port.id}",
+        f"bus={port.parent or 'pcie.0'}",
+        f"addr={port.devfn >> 3:#x}.{port.devfn & 7}",
+    ]
     if port.kind != "upstream_port":  # a slot of its own, for its own chassis number
         device += [f"chassis={number}", f"slot={number}"]
     return ["-device", ",".join(device)]

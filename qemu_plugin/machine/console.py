@@ -42,7 +42,9 @@ class SerialPort:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(self._connected)
         except TimeoutError:
-            raise BenchError(f"QEMU did not connect its serial port {self.name} within {timeout_s:g} s") from None
+            raise BenchError(
+                f"QEMU did not connect its serial port {self.name} within {timeout_s:g} s"
+            ) from None
 
     async def close(self) -> None:
         """Stop listening and drop the connection."""
@@ -54,7 +56,10 @@ class SerialPort:
 
 
 async def read_lines(
-    reader: asyncio.StreamReader, on_line: Callable[[int, str], Awaitable[None] | None], *, line_bytes_max: int = 4096
+    reader: asyncio.StreamReader,
+    on_line: Callable[[int, str], Awaitable[None] | None],
+    *,
+    line_bytes_max: int = 4096,
 ) -> None:
     """Hand each line to `on_line` with the CLOCK_MONOTONIC ns of its first byte's arrival, until the end.
 

@@ -55,7 +55,9 @@ def join(
     records = np.zeros(len(rows), dtype=RECORD)
     if rows:
         columns = np.array(rows, dtype=np.uint64).T
-        for name, column in zip(("t_ns", "kind", "function", "error", "region", "address", "value"), columns, strict=True):
+        for name, column in zip(
+            ("t_ns", "kind", "function", "error", "region", "address", "value"), columns, strict=True
+        ):
             records[name] = column
     residuals = _residuals(records, server_writes)
     return Joined(

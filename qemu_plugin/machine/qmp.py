@@ -48,7 +48,9 @@ class Monitor:
         async for event in self._listener:
             on_event(dict(event))
 
-    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 20.0) -> Any:
+    async def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 20.0
+    ) -> Any:
         """The `return` member of QEMU's reply. BenchError where QEMU refuses, is gone, or is late.
 
         QEMU holds its big lock while a vCPU waits for a vfio-user reply, so a reply can be late without

@@ -30,6 +30,7 @@ LOG: Final = logging.getLogger(__name__)
 
 INTERRUPT_PIN: Final = 0x3D  # PCIe 6.0 7.5.1.1.13
 NUMBER_BYTES_MAX: Final = 8
+BACKLOG: Final = 8
 SOCKET_PATH_BYTES_MAX: Final = 107  # linux include/uapi/linux/un.h UNIX_PATH_MAX, less the NUL
 
 
@@ -215,7 +216,7 @@ def listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        listener.listen(8)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise UsageError(f"cannot listen at {path}: {error.strerror}") from error

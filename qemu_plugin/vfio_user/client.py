@@ -8,6 +8,7 @@ import array
 import itertools
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +31,15 @@ class Client:
 
     def __init__(self, path: Path, *, negotiate: bool = True, timeout_s: float = 10.0) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout_s)
         self._reader = MessageReader()
         self._ids = itertools.count(1)
         self.version: Version | None = None
         try:
+            # A socket with Python's own timeout would get EAGAIN while others wait to be accepted: unix(7).
+            limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self.socket.connect(str(path))
+            self.socket.settimeout(timeout_s)
             if negotiate:
                 self.version = self.negotiate()
         except BaseException:

@@ -4,8 +4,8 @@
 import json
 import os
 import re
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +26,9 @@ WAIT_S = 60
 
 
 def luscope(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LUSCOPE, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [*LUSCOPE, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def variant(tmp_path: Path, old: str, new: str, more: str = "") -> Path:
@@ -37,7 +39,9 @@ def variant(tmp_path: Path, old: str, new: str, more: str = "") -> Path:
 
 
 def test_a_guest_that_does_not_boot_is_the_benchs_failure_and_shows_its_console(tmp_path: Path) -> None:
-    experiment = variant(tmp_path, "memory_mib = 256", 'memory_mib = 256\ncommand_line = "rdinit=/nothing init=/nothing"')
+    experiment = variant(
+        tmp_path, "memory_mib = 256", 'memory_mib = 256\ncommand_line = "rdinit=/nothing init=/nothing"'
+    )
     result = luscope("run", experiment, "--out", "run", cwd=tmp_path)
     assert result.returncode == 3, result.stderr
     assert "Traceback" not in result.stderr
@@ -54,7 +58,9 @@ def test_a_file_that_is_no_kernel_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("phase", "status", "outcome"), [("prepared", 4, "UNKNOWN"), ("frozen", 1, "FAIL")])
-def test_a_guest_that_hangs_is_given_up_at_the_deadline(tmp_path: Path, phase: str, status: int, outcome: str) -> None:
+def test_a_guest_that_hangs_is_given_up_at_the_deadline(
+    tmp_path: Path, phase: str, status: int, outcome: str
+) -> None:
     more = f'\n[deadlines]\ncommand_s = 2\nupdate_s = 2\n[[step]]\nphase = "{phase}"\nqmp = {{ execute = "stop" }}\n'
     result = luscope("run", variant(tmp_path, "[guest]", "[guest]", more), "--out", "run", cwd=tmp_path)
     assert result.returncode == status, result.stderr + result.stdout
@@ -76,7 +82,9 @@ def test_a_run_that_is_none_cannot_be_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_is_killed_leaves_a_readable_recording_and_no_verdict(live_update: LiveUpdateFactory) -> None:
+async def test_a_server_that_is_killed_leaves_a_readable_recording_and_no_verdict(
+    live_update: LiveUpdateFactory,
+) -> None:
     async with live_update("unpatched") as run:
         await run.phase("prepared")
         os.kill(_server(run), signal.SIGKILL)
@@ -110,7 +118,11 @@ async def test_a_machine_that_is_killed_after_freezing_has_failed(live_update: L
 def _start(tmp_path: Path) -> subprocess.Popen[str]:
     """`luscope run` in the background, its guest in normal operation."""
     process = subprocess.Popen(
-        [*LUSCOPE, "run", "--out", "run"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*LUSCOPE, "run", "--out", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     log = tmp_path / "run/agent.jsonl"
     deadline = time.monotonic() + WAIT_S
@@ -121,7 +133,9 @@ def _start(tmp_path: Path) -> subprocess.Popen[str]:
 
 
 def _gone(pids: set[int]) -> bool:
-    return all(not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text() for pid in pids)
+    return all(
+        not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text() for pid in pids
+    )
 
 
 def test_control_c_ends_everything_and_keeps_what_was_recorded(
@@ -187,7 +201,15 @@ async def test_a_full_disk_costs_events_and_with_them_the_verdict(
 
 def test_an_absent_emulator_is_named_with_what_to_do(tmp_path: Path) -> None:
     environment = {**os.environ, "LUSCOPE_QEMU": str(tmp_path / "no-such-qemu")}
-    result = subprocess.run([*LUSCOPE, "run"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [*LUSCOPE, "run"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 2, result.stderr
     assert re.search("no-such-qemu", result.stderr)
     assert "Traceback" not in result.stderr

@@ -16,7 +16,9 @@ def failing(verdict: object) -> set[str]:
     return {rule["id"] for rule in verdict["rules"] if rule["outcome"] == "FAIL"}  # type: ignore[index]
 
 
-async def test_the_unpatched_kernel_is_found_to_clear_bus_mastering_and_nothing_else(live_update: LiveUpdateFactory) -> None:
+async def test_the_unpatched_kernel_is_found_to_clear_bus_mastering_and_nothing_else(
+    live_update: LiveUpdateFactory,
+) -> None:
     async with live_update("unpatched") as run:
         verdict = await run.finish()
     document = json.loads(run.run.verdict.read_text())
@@ -39,7 +41,9 @@ async def test_the_unpatched_kernel_is_found_to_clear_bus_mastering_and_nothing_
     assert document["recording"]["complete"]
 
 
-async def test_judging_again_without_the_machine_gives_the_same_verdict(live_update: LiveUpdateFactory) -> None:
+async def test_judging_again_without_the_machine_gives_the_same_verdict(
+    live_update: LiveUpdateFactory,
+) -> None:
     async with live_update("unpatched") as run:
         await run.finish()
     _, again = judge.judge_again(rundir.opened(run.run.path))
@@ -55,7 +59,9 @@ async def test_a_plain_kexec_is_not_taken_for_a_live_update(live_update: LiveUpd
     assert verdict.as_expected
 
 
-async def test_a_test_can_hold_the_guest_at_a_phase_and_look_at_the_machine(live_update: LiveUpdateFactory) -> None:
+async def test_a_test_can_hold_the_guest_at_a_phase_and_look_at_the_machine(
+    live_update: LiveUpdateFactory,
+) -> None:
     async with live_update("unpatched") as run:
         await run.phase("prepared")
         buses = await run.qmp("query-pci")

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.asyncio
 CONFIG_BYTES = 0x200
 
 
-async def test_ports_have_their_capabilities_where_the_function_table_says(machine: LiveUpdateFactory) -> None:
+async def test_ports_have_their_capabilities_where_the_function_table_says(
+    machine: LiveUpdateFactory,
+) -> None:
     async with machine("unpatched") as run:
         ids = {port.id: port.kind for port in DEFAULT_PORTS}
         found = {}
@@ -37,7 +39,9 @@ def _ports(buses: list[dict]) -> list[tuple[str, str]]:  # type: ignore[type-arg
     found = []
     for bus in buses:
         for device in bus["devices"]:
-            found.append((device["qdev_id"], f"0000:{device['bus']:02x}:{device['slot']:02x}.{device['function']}"))
+            found.append(
+                (device["qdev_id"], f"0000:{device['bus']:02x}:{device['slot']:02x}.{device['function']}")
+            )
             if "pci_bridge" in device:
                 found += _ports([{"devices": device["pci_bridge"].get("devices", [])}])
     return found

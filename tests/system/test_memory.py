@@ -12,7 +12,9 @@ pytestmark = pytest.mark.asyncio
 
 PAGES = 64
 RING_SLOTS = PAGES * 64
-BROKEN = 'options = { ignores_bus_master = true }\nstream = { pages = 64, period_us = 100, interrupt_every = 64 }'
+BROKEN = (
+    "options = { ignores_bus_master = true }\nstream = { pages = 64, period_us = 100, interrupt_every = 64 }"
+)
 
 
 def experiment(*changes: tuple[str, str]) -> spec.Experiment:
@@ -29,13 +31,19 @@ async def written_slots(run: LiveUpdate, count: int) -> None:
 
     def enough() -> bool:
         records = run.bench.recording.view(begin, run.bench.recording.head)
-        hits = (records["kind"] == Kind.DMA_WRITE) & (records["flags"] & Flag.BLOCKED == 0) & (records["seq"] != 0)
+        hits = (
+            (records["kind"] == Kind.DMA_WRITE)
+            & (records["flags"] & Flag.BLOCKED == 0)
+            & (records["seq"] != 0)
+        )
         return int(hits.sum()) >= count
 
     await run.bench.until(enough, f"{count} slots in memory", 60)
 
 
-async def test_a_preserved_ring_is_all_that_is_written_in_the_incoming_kernel(live_update: LiveUpdateFactory) -> None:
+async def test_a_preserved_ring_is_all_that_is_written_in_the_incoming_kernel(
+    live_update: LiveUpdateFactory,
+) -> None:
     async with live_update(experiment()) as run:
         await run.phase("updated")
         filled = await run.agent("fill")
@@ -51,7 +59,9 @@ async def test_a_preserved_ring_is_all_that_is_written_in_the_incoming_kernel(li
 async def test_a_device_that_goes_on_through_the_update_hits_its_preserved_ring_and_nothing_else(
     live_update: LiveUpdateFactory,
 ) -> None:
-    async with live_update(experiment(('stream = { pages = 64, period_us = 100, interrupt_every = 64 }', BROKEN))) as run:
+    async with live_update(
+        experiment(("stream = { pages = 64, period_us = 100, interrupt_every = 64 }", BROKEN))
+    ) as run:
         await run.phase("updated")
         await run.agent("fill")
         await written_slots(run, RING_SLOTS)
@@ -69,7 +79,7 @@ async def test_a_device_that_goes_on_through_the_update_hits_its_preserved_ring_
 async def test_a_ring_that_was_not_preserved_is_caught_page_by_page(live_update: LiveUpdateFactory) -> None:
     """The negative control: without it the two tests above would prove nothing."""
     rogue = experiment(
-        ('stream = { pages = 64, period_us = 100, interrupt_every = 64 }', BROKEN),
+        ("stream = { pages = 64, period_us = 100, interrupt_every = 64 }", BROKEN),
         ("[expect]", "[update]\npreserve_memory = false\n\n[expect]"),
     )
     async with live_update(rogue) as run:

@@ -9,7 +9,9 @@ from qemu_plugin.errors import UsageError
 from qemu_plugin.experiment import rundir
 
 
-def test_two_runs_of_one_name_in_one_second_get_two_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_of_one_name_in_one_second_get_two_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert rundir.create("x", None).path != rundir.create("x", None).path
 

@@ -55,7 +55,10 @@ def test_every_shipped_experiment_can_be_loaded_and_says_what_it_is(name: str) -
         (MINIMAL + "[expect]\noutcome = 'pass'\n", "outcome 'pass' is none of PASS, FAIL"),
         (MINIMAL + "[expect]\nguest = 'alive'\n", "guest 'alive' is none of updated"),
         (MINIMAL + "[expect]\nconsole = ['(']\n", "console pattern '('"),
-        (MINIMAL + "[[step]]\nphase = 'shutdown'\nqmp = { execute = 'stop' }\n", "phase 'shutdown' is none of normal"),
+        (
+            MINIMAL + "[[step]]\nphase = 'shutdown'\nqmp = { execute = 'stop' }\n",
+            "phase 'shutdown' is none of normal",
+        ),
         (MINIMAL + "[[step]]\nphase = 'normal'\n", "give either agent or qmp"),
         (MINIMAL + "[[step]]\nphase = 'normal'\nagent = { command = 'ping' }\n", 'agent needs cmd = "..."'),
         (MINIMAL + "[guest]\nmemory_mib = 8\n", "memory_mib is at least 96"),
@@ -74,7 +77,9 @@ def test_what_is_wrong_is_named(text: str, said: str) -> None:
 
 
 def test_an_unknown_name_lists_what_is_shipped() -> None:
-    with pytest.raises(UsageError, match=r"no experiment is called 'unpached' \(did you mean 'unpatched'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"no experiment is called 'unpached' \(did you mean 'unpatched'\?\)"
+    ):
         load("unpached")
 
 
@@ -100,7 +105,16 @@ def test_no_text_at_all_makes_the_reader_fail_in_another_way(text: str) -> None:
         assert str(error).startswith("x.toml: ")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "port", "stream", "pages"]), inner, max_size=3), max_leaves=6))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["id", "port", "stream", "pages"]), inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+)
 def test_no_endpoint_table_of_wrong_types_is_taken(value: object) -> None:
     from qemu_plugin.experiment.spec import EndpointSpec
     from qemu_plugin.experiment.tables import from_table

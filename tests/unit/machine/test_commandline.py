@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """QEMU is told the topology as it is, and nothing that a live update could mistake for a reset."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def options() -> list[str]:
 
 def values(name: str) -> list[str]:
     words = options()
-    return [value for key, value in zip(words, words[1:], strict=False) if key == name]
+    return [value for key, value in itertools.pairwise(words) if key == name]
 
 
 def test_guest_memory_is_shared_so_that_endpoints_can_map_it() -> None:

@@ -40,7 +40,9 @@ def test_bus_numbers_decide_whose_line_it_is() -> None:
 
 
 def test_writes_to_functions_that_are_none_of_ours_are_kept_without_a_function() -> None:
-    rows = records(line(0, "write", "ICH9-LPC", "00:1f.0", 0x40, 1), line(0, "read", "ICH9-LPC", "00:1f.0", 0x40, 1))
+    rows = records(
+        line(0, "write", "ICH9-LPC", "00:1f.0", 0x40, 1), line(0, "read", "ICH9-LPC", "00:1f.0", 0x40, 1)
+    )
     assert rows["function"].tolist() == [NO_FUNCTION]
 
 
@@ -57,7 +59,9 @@ def test_stamps_are_on_the_monotonic_clock() -> None:
 def test_the_residual_is_taken_from_writes_that_both_witnesses_saw_once() -> None:
     server = np.zeros(1, RECORD)
     server[0] = (1, 2_000_190_000, Kind.REGION_WRITE, 0, 0, 0, 2, 7, 0x4, 0x6, 0, 0)
-    text = line(1, "write", "pcie-root-port", "00:01.0", 0x18, 0x010100) + line(2, "write", "vfio-user-pci", "01:00.0", 0x4, 0x6)
+    text = line(1, "write", "pcie-root-port", "00:01.0", 0x18, 0x010100) + line(
+        2, "write", "vfio-user-pci", "01:00.0", 0x4, 0x6
+    )
     joined = join(text.encode(), TREE, server, EPOCH_NS)
     assert (joined.anchor_count, joined.residual_median_ns, joined.residual_max_ns) == (1, 90_000, 90_000)
     assert (joined.line_count, joined.write_count) == (2, 2)

@@ -6,12 +6,12 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 
 import pytest
+from qemu_plugin.native._core import ffi
 
 import qemu_plugin.native
 from pydev.ports import Gate
 from pydev.recording import format as recording_format
 from pydev.recording.format import CONTINUATION_BYTES, PROLOGUE, RECORD, Flag, Kind
-from qemu_plugin.native._core import ffi
 from qemu_plugin.vfio_user.device import DeviceInfo, IrqInfo, RegionInfo, SetIrqs
 from qemu_plugin.vfio_user.header import DATA_MAX_BYTES, FDS_MAX, Command
 
@@ -67,7 +67,7 @@ def test_the_prologue_in_c_asserts_the_offsets_of_the_format() -> None:
         fields = PROLOGUE.fields
         assert fields is not None
         assert f"offsetof(struct prologue, {name}) == {fields[name][1]}," in text
-    assert recording_format.CONTINUATION_OFFSET + CONTINUATION_BYTES == RECORD.itemsize
+    assert RECORD.itemsize == recording_format.CONTINUATION_OFFSET + CONTINUATION_BYTES
 
 
 @pytest.mark.parametrize(

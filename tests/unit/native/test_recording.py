@@ -46,7 +46,9 @@ def parse(path: Path) -> tuple[Any, npt.NDArray[Any], dict[str, Any]]:
 def test_a_closed_recording_has_header_records_and_trailer_where_the_prologue_says(tmp_path: Path) -> None:
     writer = create(tmp_path / "r.lus")
     writer.append(Kind.MARK, t_ns=5, value=3)
-    writer.append(Kind.DMA_WRITE, function=2, flags=1, error=4, size=64, region=9, address=1, value=2, extra=3, aux=4)
+    writer.append(
+        Kind.DMA_WRITE, function=2, flags=1, error=4, size=64, region=9, address=1, value=2, extra=3, aux=4
+    )
     writer.close({"qemu": "11.1"})
 
     prologue, records, trailer = parse(tmp_path / "r.lus")
@@ -140,7 +142,9 @@ def test_writers_in_several_threads_and_processes_leave_neither_hole_nor_duplica
         for index in range(2)
     ]
     threads = [
-        threading.Thread(target=lambda i=i: [writer.append(Kind.MARK, function=i, value=n) for n in range(2000)])
+        threading.Thread(
+            target=lambda i=i: [writer.append(Kind.MARK, function=i, value=n) for n in range(2000)]
+        )
         for i in (2, 3)
     ]
     for thread in threads:
@@ -171,7 +175,9 @@ def test_what_a_killed_writer_published_is_kept(tmp_path: Path) -> None:
         "[writer.append(18, value=n) for n in range(100)]\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    process = subprocess.run([sys.executable, "-c", program, str(path)], env=_environment(), timeout=30, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=_environment(), timeout=30, check=False
+    )
 
     trailer = writer.close({})
 

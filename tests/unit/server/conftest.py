@@ -29,7 +29,8 @@ def recording(tmp_path: Path) -> RecordingWriter:
 def events(recording: RecordingWriter) -> Callable[[Kind], npt.NDArray[Any]]:
     def of_kind(kind: Kind) -> npt.NDArray[Any]:
         records = recording.view(0, recording.head)
-        return records[records["kind"] == kind].copy()
+        found: npt.NDArray[Any] = records[records["kind"] == kind].copy()
+        return found
 
     return of_kind
 

@@ -55,7 +55,9 @@ def test_dma_reaches_the_file_at_the_ranges_offset(client: Client, port: Any, ra
     assert port.dma_read(Iova(0x1_0000_1000), 5) == b"world"
 
 
-def test_dma_crosses_adjoining_ranges_wherever_they_lie_in_the_file(client: Client, port: Any, ram: int) -> None:
+def test_dma_crosses_adjoining_ranges_wherever_they_lie_in_the_file(
+    client: Client, port: Any, ram: int
+) -> None:
     client.dma_map(0, PAGE, ram, offset=8 * PAGE)
     client.dma_map(PAGE, PAGE, ram, offset=2 * PAGE)
 
@@ -205,7 +207,9 @@ def test_an_unmap_takes_every_range_inside_it_and_none_is_no_error(
     assert port.dma_read(Iova(8 * PAGE), 1) is not None
 
 
-@pytest.mark.parametrize(("iova", "size"), [(PAGE, PAGE), (0, PAGE), (PAGE, 16 * PAGE), (0, 0), (PAGE, 2**64 - 1)])
+@pytest.mark.parametrize(
+    ("iova", "size"), [(PAGE, PAGE), (0, PAGE), (PAGE, 16 * PAGE), (0, 0), (PAGE, 2**64 - 1)]
+)
 def test_an_unmap_that_cuts_a_range_is_empty_or_wraps_is_invalid(
     client: Client, server: EndpointServer, ram: int, iova: int, size: int
 ) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -24,6 +25,10 @@ from qemu_plugin.vfio_user.version import Version
 Events = Callable[[Kind], npt.NDArray[Any]]
 ID = 0x4C555343
 PAGE = 4096
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def assert_serves(server: EndpointServer) -> None:
@@ -127,7 +132,7 @@ def test_files_of_pipelined_messages_each_stay_with_their_own(
 def test_files_on_a_message_that_takes_none_are_closed_and_it_is_refused(
     server: EndpointServer, client: Client, ram: int
 ) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for number, payload in (
         (Command.REGION_READ, RegionAccess(0, 0, 4).encode()),
         (Command.REGION_WRITE, RegionAccess(0, 0x58, 4, bytes(4)).encode()),
@@ -135,7 +140,7 @@ def test_files_on_a_message_that_takes_none_are_closed_and_it_is_refused(
         with pytest.raises(OSError, match=number.name):
             client.call(number, payload, [ram] * 3)
     client.call(Command.DEVICE_GET_INFO, bytes(16), [ram] * 3)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
     assert server.engine.counts().files == 0
 
 
@@ -143,24 +148,26 @@ def test_files_on_a_message_that_takes_none_are_closed_and_it_is_refused(
 def test_more_files_than_announced_are_refused_and_none_is_kept(
     server: EndpointServer, client: Client, ram: int, count: int
 ) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(OSError, match="DMA_MAP") as caught:
         client.call(Command.DMA_MAP, DmaMap(0, PAGE).encode(), [ram] * count)
     assert caught.value.errno == errno.EINVAL
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
     assert client.read(0, 0) == ID
 
 
-def test_files_sent_with_bytes_that_never_become_a_message_are_closed(server: EndpointServer, ram: int) -> None:
+def test_files_sent_with_bytes_that_never_become_a_message_are_closed(
+    server: EndpointServer, ram: int
+) -> None:
     with Client(server.socket_path) as first:
         first.read(0, 0)
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_files()
     for _ in range(20):
         with Client(server.socket_path) as client:
             client.send_raw(command(1, Command.DMA_MAP, DmaMap(0, PAGE).encode())[:30], [ram, ram])
     with Client(server.socket_path) as last:
         last.read(0, 0)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() == before
 
 
 @pytest.mark.parametrize("number", [c for c in Command if c is not Command.VERSION])

@@ -42,7 +42,9 @@ def count(fd: int) -> int:
 
 def outcomes(events: Events) -> list[tuple[int, int, int, int]]:
     """Vector, flags, reasons and the count of raised interrupts, of each record."""
-    return [(int(e["address"]), int(e["flags"]), int(e["error"]), int(e["value"])) for e in events(Kind.INTERRUPT)]
+    return [
+        (int(e["address"]), int(e["flags"]), int(e["error"]), int(e["value"])) for e in events(Kind.INTERRUPT)
+    ]
 
 
 def test_a_raised_vector_signals_its_own_eventfd_once(
@@ -90,9 +92,7 @@ def test_a_vector_without_an_eventfd_is_pending_until_it_has_one(
     client: Client, port: Any, eventfds: list[int]
 ) -> None:
     """QEMU enables MSI-X without any fd, and gives each vector its own at the first unmask."""
-    client.call(
-        Command.DEVICE_SET_IRQS, SetIrqs(F.DATA_EVENTFD | F.ACTION_TRIGGER, Irq.MSIX, 0, 1).encode()
-    )
+    client.call(Command.DEVICE_SET_IRQS, SetIrqs(F.DATA_EVENTFD | F.ACTION_TRIGGER, Irq.MSIX, 0, 1).encode())
     assert not port.raise_interrupt(0)
     assert client.read(0, PBA, 8) == 1
 

@@ -24,8 +24,8 @@ def held() -> tuple[int, int, int]:
     """Open files, memory mappings of memfds, threads of this process."""
     gc.collect()
     maps = Path("/proc/self/maps").read_text()
-    tasks = len(os.listdir("/proc/self/task"))
-    return len(os.listdir("/proc/self/fd")), maps.count("/memfd:ram"), tasks
+    tasks = len(list(Path("/proc/self/task").iterdir()))
+    return len(list(Path("/proc/self/fd").iterdir())), maps.count("/memfd:ram"), tasks
 
 
 def assert_held_again(before: tuple[int, int, int]) -> None:

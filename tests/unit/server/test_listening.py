@@ -57,7 +57,7 @@ def test_stopping_disconnects_the_client_and_may_be_repeated(tmp_path: Path) -> 
 
 
 def test_a_server_without_a_recording_serves_all_the_same(tmp_path: Path) -> None:
-    with EndpointServer(StreamEndpoint(), tmp_path / "s" / "ep0.sock") as server:
-        with Client(server.socket_path) as client:
-            client.write(0, 0x58, 3)
-            assert client.read(0, 0x58) == 3
+    path = tmp_path / "s" / "ep0.sock"
+    with EndpointServer(StreamEndpoint(), path), Client(path) as client:
+        client.write(0, 0x58, 3)
+        assert client.read(0, 0x58) == 3

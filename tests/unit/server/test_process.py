@@ -18,12 +18,18 @@ from qemu_plugin.vfio_user.client import Client
 
 DEADLINE_S = 20
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+NONSENSE = {"index": 0, "model": "nonsense", "socket": "x/y"}
 COMMAND = [sys.executable, "-m", "qemu_plugin.server"]
 
 
 def specification(directory: Path, recording: Path | None, models: tuple[str, ...] = ("stream",)) -> Path:
     endpoints = [
-        {"index": 3 + index, "model": model, "options": {}, "socket": str(directory / "s" / f"ep{index}.sock")}
+        {
+            "index": 3 + index,
+            "model": model,
+            "options": {},
+            "socket": str(directory / "s" / f"ep{index}.sock"),
+        }
         for index, model in enumerate(models)
     ]
     path = directory / "spec.json"
@@ -68,19 +74,20 @@ def test_every_endpoint_is_listening_when_the_line_says_so_and_records_under_its
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_cleanly_with_a_client_connected(tmp_path: Path, number: int) -> None:
-    with running(specification(tmp_path, None)) as (process, line):
-        with Client(Path(line["listening"][0])) as client:
-            client.read(0, 0)
-            process.send_signal(number)
-            assert process.wait(DEADLINE_S) == 0
-    assert not Path(line["listening"][0]).exists()
+    path = tmp_path / "s" / "ep0.sock"
+    with running(specification(tmp_path, None)) as (process, _), Client(path) as client:
+        client.read(0, 0)
+        process.send_signal(number)
+        assert process.wait(DEADLINE_S) == 0
+    assert not path.exists()
 
 
 def test_the_process_does_not_outlive_its_parent(tmp_path: Path) -> None:
     spec = specification(tmp_path, None)
     program = (
         "import subprocess, sys, os\n"
-        f"child = subprocess.Popen({[*COMMAND, str(spec)]!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "pipe = subprocess.PIPE\n"
+        f"child = subprocess.Popen({[*COMMAND, str(spec)]!r}, stdin=pipe, stdout=pipe)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
@@ -107,7 +114,11 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not a server specification"), ('{"recording": null}', "endpoints"), ('{"recording": null, "endpoints": [{"index": 0, "model": "nonsense", "socket": "x/y"}]}', "nonsense")],
+    [
+        ("{", "not a server specification"),
+        ('{"recording": null}', "endpoints"),
+        (json.dumps({"recording": None, "endpoints": [NONSENSE]}), "nonsense"),
+    ],
 )
 def test_a_wrong_specification_is_one_line_and_status_2(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "spec.json").write_text(text)

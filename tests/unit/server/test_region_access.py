@@ -110,8 +110,17 @@ def test_a_multi_with_one_wrong_write_does_none(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("region", "offset", "size"),
-    [(0, 0x4000, 1), (0, 0x3FFD, 4), (0, 2**64 - 2, 4), (9, 0, 4), (2**32 - 1, 0, 4), (1, 0, 1), (7, 4096, 1),
-     (0, 0, 0), (7, 0, 1 << 17)],
+    [
+        (0, 0x4000, 1),
+        (0, 0x3FFD, 4),
+        (0, 2**64 - 2, 4),
+        (9, 0, 4),
+        (2**32 - 1, 0, 4),
+        (1, 0, 1),
+        (7, 4096, 1),
+        (0, 0, 0),
+        (7, 0, 1 << 17),
+    ],
 )
 def test_an_access_that_leaves_its_region_is_invalid_and_recorded(
     client: Client, events: Events, region: int, offset: int, size: int

@@ -72,7 +72,12 @@ def test_memory_holds_exactly_what_the_records_say_was_written(
     for write in writes:
         slot = (int(write["value"]) - 1) % 128
         data = slot_bytes(
-            int(write["t_ns"]), generation=9, engine=1, slot=slot, iova=int(write["address"]), sequence=int(write["value"])
+            int(write["t_ns"]),
+            generation=9,
+            engine=1,
+            slot=slot,
+            iova=int(write["address"]),
+            sequence=int(write["value"]),
         )
         assert int.from_bytes(data[48:56], "little") == write["aux"]
         expected[64 * slot : 64 * slot + 64] = data
@@ -226,7 +231,13 @@ def test_without_interrupts_the_mailbox_is_read_every_64_slots(port: Any, events
 
 @pytest.mark.parametrize(
     "changes",
-    [{"pages": ()}, {"pages": (Iova(BASE + 4),)}, {"period_ns": 0}, {"first_sequence": 0}, {"slot_bytes": 32}],
+    [
+        {"pages": ()},
+        {"pages": (Iova(BASE + 4),)},
+        {"period_ns": 0},
+        {"first_sequence": 0},
+        {"slot_bytes": 32},
+    ],
 )
 def test_a_program_that_cannot_run_is_refused(port: Any, changes: dict[str, Any]) -> None:
     with pytest.raises(OSError, match="stream"):

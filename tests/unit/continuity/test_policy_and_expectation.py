@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pydev.continuity import Expectation, Outcome, Verdict, explain_rule, load_policy, rules_json
+from pydev.continuity.catalogue import rules
+from pydev.continuity.outcome import heaviest
+from pydev.errors import PolicyError
+from pydev.testkit.story import UP1, Story
+
+Judge = Callable[..., Verdict]
+
+
+def test_the_heaviest_outcome_wins() -> None:
+    ordered = [Outcome.FAIL, Outcome.UNKNOWN, Outcome.VACUOUS, Outcome.PASS]
+    for position, outcome in enumerate(ordered):
+        assert heaviest(ordered[position:]) is outcome
+    assert heaviest([]) is Outcome.VACUOUS
+
+
+def test_every_rule_says_what_it_is() -> None:
+    described = rules_json()
+    assert {entry["id"] for entry in described["rules"]} == {
+        "RECORD-COMPLETE", "GUEST-UPDATED", "BME-ENDPOINT", "BME-BRIDGE", "POWER-STATE", "BUS-NUMBERS",
+        "REQUESTER-ID", "BAR-FINAL", "MSIX-TAKEOVER", "DMA-CONTINUITY", "DMA-INTEGRITY",
+    }  # fmt: skip
+    keys = {"id", "title", "hazards", "severity", "why", "acceptable", "source", "planted_fault"}
+    assert all(set(entry) == keys for entry in described["rules"])
+    assert all(1 <= int(number) <= 65 for number in described["not_observable"])
+
+
+def test_explaining_a_rule_fits_a_mail_and_an_unknown_one_is_named() -> None:
+    for entry in rules():
+        text = explain_rule(entry.id)
+        assert max(map(len, text.splitlines())) <= 78
+        assert text.startswith(entry.id)
+    with pytest.raises(PolicyError, match="there is no rule 'NOPE'"):
+        explain_rule("NOPE")
+
+
+def policy_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_policy_file_selects_rules_and_always_the_record(judge: Judge, tmp_path: Path) -> None:
+    path = policy_file(tmp_path, 'name = "mine"\n[rules]\nBAR-FINAL = "optional"\n')
+    verdict = judge(Story(), policy=path)
+    assert verdict.policy == "mine"
+    assert {e.rule.id: e.required for e in verdict.rules} == {"RECORD-COMPLETE": True, "BAR-FINAL": False}
+
+
+def test_the_record_cannot_be_made_optional(tmp_path: Path) -> None:
+    path = policy_file(tmp_path, '[rules]\nRECORD-COMPLETE = "optional"\n')
+    assert load_policy(path).required["RECORD-COMPLETE"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[rules]\nBME = 'required'", "no rule 'BME'"),
+        ("[rules]\nBAR-FINAL = 'perhaps'", "'perhaps'"),
+        ("[rule]\nBAR-FINAL = 'required'", "unknown keys: rule"),
+        ("name = 'x'", "rules"),
+        ("[[[", "not TOML"),
+    ],
+)
+def test_a_bad_policy_file_says_what_to_do(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(PolicyError, match=says):
+        load_policy(policy_file(tmp_path, text))
+
+
+def test_an_unknown_policy_lists_those_that_exist() -> None:
+    with pytest.raises(PolicyError, match="series"):
+        load_policy("serious")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"outcome": "OK"},
+        {"guest": "happy"},
+        {"failing_rules": ["BME"]},
+        {"errno": "EWHAT"},
+        {"console": ["("]},
+        {"outcomes": "PASS"},
+    ],
+)
+def test_an_expectation_of_what_does_not_exist_is_refused(table: dict[str, object]) -> None:
+    with pytest.raises(PolicyError):
+        Expectation.from_table(table)
+
+
+def broken_bridge() -> Story:
+    story = Story()
+    story.write(173, UP1, 0x04, 0x103)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("expectation", "is_met"),
+    [
+        (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",)), True),
+        (Expectation(outcome="FAIL"), True),
+        (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE", "BUS-NUMBERS")), False),
+        (Expectation(outcome="FAIL", failing_rules=("BUS-NUMBERS",)), False),
+        (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",), guest="rebooted"), False),
+        (Expectation(outcome="FAIL", console=("handover data", r"pcieport .*: PME")), True),
+        (Expectation(outcome="FAIL", console=("no such line",)), False),
+        (Expectation(outcome="FAIL", errno="EBUSY"), False),
+        (Expectation(), False),
+    ],
+)
+def test_an_expectation_is_met_only_by_the_exact_set(
+    judge: Judge, expectation: Expectation, is_met: bool
+) -> None:
+    assert judge(broken_bridge(), expectation).as_expected is is_met
+
+
+def test_a_refusal_is_recognized_with_its_errno(judge: Judge) -> None:
+    story = Story()
+    story.remove(lambda e: e.members is not None and e.t_ns > story.tagged("frozen")[0].t_ns)
+    story.agent(165, event="reboot_failed", errno=16)
+    expectation = Expectation(
+        outcome="FAIL", failing_rules=("GUEST-UPDATED",), guest="refused", errno="EBUSY"
+    )
+    verdict = judge(story, expectation)
+    assert (verdict.guest, verdict.updates) == ("refused", 0)
+    assert "GUEST-UPDATED" in verdict.failing_rules
+
+
+def test_a_cancelled_update_is_vacuous_but_for_the_guest(judge: Judge) -> None:
+    story = Story()
+    for tag in ("frozen", "frozen ack"):
+        story.remove_tag(tag)
+    story.remove(lambda e: e.members is not None and e.t_ns > story.tagged("preserve")[0].t_ns)
+    story.agent(140, report="unpreserve", ok=True, bdf="0000:03:00.0", token=26)
+    verdict = judge(story)
+    assert verdict.guest == "cancelled"
+    assert verdict.failing_rules == ["GUEST-UPDATED"]
+    others = {
+        e.rule.id: e.result.outcome
+        for e in verdict.rules
+        if e.rule.id not in ("GUEST-UPDATED", "RECORD-COMPLETE")
+    }
+    assert set(others.values()) == {Outcome.VACUOUS}
+
+
+def test_a_panic_is_told_from_a_reboot(judge: Judge) -> None:
+    story = Story()
+    story.console(245, "[    0.900000] Kernel panic - not syncing: Attempted to kill init!")
+    story.remove(lambda e: e.members is not None and e.t_ns > story.tagged("frozen")[0].t_ns)
+    assert judge(story).guest == "panic"

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+from pathlib import Path
+
+import pytest
+
+from pydev.errors import RecordingError
+from pydev.recording.format import Kind
+from pydev.recording.timeline import Timeline, load_timeline
+from pydev.recording.writer import RecordingBuilder
+from pydev.testkit.story import DN1, EP0, EP1, FROZEN, RP1, SWEEP, UP1, UPDATED, Story, at
+
+
+def timeline(story: Story, tmp_path: Path) -> Timeline:
+    return load_timeline(story.save(tmp_path / "r.lus"))
+
+
+def test_every_phase_begins_where_its_event_is(tmp_path: Path) -> None:
+    found = {phase.name: phase for phase in timeline(Story(), tmp_path).phases}
+    assert list(found) == [
+        "boot", "normal", "prepared", "frozen", "shutdown", "jump", "enumeration", "probe", "updated", "finished",
+    ]  # fmt: skip
+    assert found["frozen"].t_ns == at(FROZEN)
+    assert found["enumeration"].t_ns == at(SWEEP)
+    assert found["updated"].t_ns == at(UPDATED)
+    # The jump is somewhere between the last outgoing write and the sweep.
+    assert found["jump"].t_ns + found["jump"].uncertainty_ns >= at(SWEEP)
+
+
+def test_realizing_is_not_booting(tmp_path: Path) -> None:
+    boot = timeline(Story(), tmp_path).phase("boot")
+    assert boot is not None
+    assert boot.t_ns == at(10)
+
+
+def test_a_function_is_found_below_its_ports_secondary_bus(tmp_path: Path) -> None:
+    found = timeline(Story(), tmp_path)
+    assert [found.bdf_at(f, at(150)) for f in (EP0, EP1, RP1, UP1, DN1)] == [0x300, 0x400, 0x08, 0x100, 0x200]
+    assert found.bdf_at(EP0, at(6)) is None
+    function = found.function_at(0x300, at(150))
+    assert function is not None
+    assert function.index == EP0
+
+
+def test_a_changed_bus_number_moves_what_is_below(tmp_path: Path) -> None:
+    story = Story()
+    story.trace(170, DN1, 0x19, 9)
+    assert timeline(story, tmp_path).bdf_at(EP0, at(171)) == 0x900
+
+
+def test_both_witnesses_of_a_clean_story_agree(tmp_path: Path) -> None:
+    found = timeline(Story(), tmp_path)
+    assert found.structural_problems() == []
+    assert [join.problems for join in found.joins.values()] == [[], []]
+    assert all(lead == 80_000 for join in found.joins.values() for lead in join.leads_ns)
+
+
+def test_writes_inside_a_reset_sequence_need_no_trace_line(tmp_path: Path) -> None:
+    story = Story()
+    story.add(140, Kind.IRQ_SETUP, function=EP1, region=2)
+    story.server(140.1, EP1, 0x04, 0, 2, after=None)
+    story.add(140.2, Kind.RESET, function=EP1, value=1)
+    story.server(140.3, EP1, 0x10, 0, 4, after=None)
+    assert timeline(story, tmp_path).joins[EP1].problems == []
+
+
+def test_the_same_writes_without_a_reset_are_reported(tmp_path: Path) -> None:
+    story = Story()
+    story.add(140, Kind.IRQ_SETUP, function=EP1, region=2)
+    story.server(140.1, EP1, 0x04, 0, 2, after=None)
+    story.server(140.3, EP1, 0x10, 0, 4, after=None)
+    assert len(timeline(story, tmp_path).joins[EP1].problems) == 2
+
+
+def test_two_missing_records_are_each_named(tmp_path: Path) -> None:
+    story = Story()
+    gone = [e for e in story.tagged("sizing") if e.kind == Kind.REGION_WRITE and e.fields["function"] == EP0]
+    for event in gone[:2]:
+        story.events.remove(event)
+    problems = timeline(story, tmp_path).joins[EP0].problems
+    assert len(problems) == 2
+    assert all("did not record" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [{"index": 1, "id": "a", "role": "endpoint", "devfn": 0}],
+        [{"index": 0, "id": "a", "role": "endpoint"}],
+        [{"index": 0, "id": "a", "role": "endpoint", "devfn": 0, "parent": 0}],
+        [{"index": 0, "id": "a", "role": "endpoint", "devfn": 0, "parent": 7}],
+        [{"index": 0, "id": "a", "role": "endpoint", "devfn": 0, "config": "zz"}],
+        ["nonsense"],
+        7,
+    ],
+)
+def test_a_function_table_that_makes_no_tree_is_a_recording_error(tmp_path: Path, functions: object) -> None:
+    RecordingBuilder({"schema": 1, "functions": functions}).write(tmp_path / "r.lus")
+    with pytest.raises(RecordingError):
+        load_timeline(tmp_path / "r.lus")
