@@ -28,6 +28,10 @@ FIXED = {
     "KBUILD_BUILD_HOST": "luscope",
     "KBUILD_BUILD_VERSION": "1",
     "LOCALVERSION": "",
+    # Their versions would be written into .config, and with it into the image, where nothing uses them.
+    "RUSTC": "no-rustc",
+    "BINDGEN": "no-bindgen",
+    "PAHOLE": "no-pahole",
 }
 
 

@@ -40,7 +40,7 @@ class Buffer:
     t_ns: int
     """When it was reported."""
     zeroed_ns: int
-    """What was written before it is not in it: when its memory was made; 0 for one that is preserved again."""
+    """When its memory was made, so that nothing older is in it; 0 for one that is preserved again."""
     frames: Frames | None
     """None: the report cannot be read."""
 

@@ -64,7 +64,7 @@ assert RECORD.itemsize == RECORD_BYTES
 
 CONTINUATION_OFFSET: Final = 24
 CONTINUATION_BYTES: Final = RECORD_BYTES - CONTINUATION_OFFSET
-"""A continuation record's payload: the bytes from `region` to the end of the record."""
+"""A continuation record's payload: the bytes from `size` to the end of the record."""
 
 CONFIG_REGION: Final = 7  # linux include/uapi/linux/vfio.h VFIO_PCI_CONFIG_REGION_INDEX
 

@@ -213,8 +213,8 @@ def _measurements(verdict: Verdict) -> list[str]:
         (
             "MSI",
             (
-                f"{measured.msi_raised} raised, {measured.msi_delivered} delivered, {measured.msi_lost} lost, "
-                f"{measured.msi_after_finish} after finish"
+                f"{measured.msi_raised} raised, {measured.msi_delivered} delivered, "
+                f"{measured.msi_lost} lost, {measured.msi_after_finish} after finish"
             ),
         ),
         (

@@ -32,7 +32,7 @@ POLL_S = 0.002
 EXTENT_EVENTS = 1 << 18
 """Events that the recording is extended by at a time (16 MiB)."""
 START_TIMEOUT_S = 20.0
-CONSOLE_LINES_SHOWN = 12
+CONSOLE_LINES_SHOWN = 30
 
 
 class Bench:

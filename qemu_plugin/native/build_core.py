@@ -27,6 +27,8 @@ ffibuilder.set_source(
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=["-O2", "-std=gnu11", *WARNINGS, *GENERATED],
     extra_link_args=["-pthread"],
+    # One file name however it is built: of two, Python would import the one that may be stale.
+    py_limited_api=False,
 )
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whatever happens to a file: it is refused, or not trusted, or means the same. It never crashes a judgement."""
+"""Whatever happens to a file: it is refused, or not trusted, or means the same; judging never crashes."""
 
 import tempfile
 from functools import cache

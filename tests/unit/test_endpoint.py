@@ -112,7 +112,7 @@ def test_needing_a_clock_without_one_says_so() -> None:
 def test_options_reach_the_function() -> None:
     endpoint = StreamEndpoint.build({"no_soft_reset": True, "serial_number": 5})
 
-    assert set(endpoint.capability_offsets) == {"PM", "MSIX", "EXP", "AER", "DSN"}
+    assert set(endpoint.capability_offsets) == {"PM", "MSIX", "EXP", "AER", "ACS", "DSN"}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.continuity.rules.dma import ordered_stops
 from pydev.continuity.streams import examined_span, stream_facts
-from pydev.recording.format import Kind, Mark
-from pydev.recording.timeline import Timeline
+from pydev.recording.config import History, field_values
+from pydev.recording.format import Gate, Kind, Mark
+from pydev.recording.functions import FieldEntry
+from pydev.recording.timeline import Slots, Timeline
 
 LATENESS_LIMIT_NS: Final = 50_000_000
 """Design, decision 7."""
@@ -23,6 +25,13 @@ LEAD_LIMIT_NS: Final = 2_000_000
 _CLIENT_GRACE_NS: Final = 3_000_000_000
 """A client that goes away this long before QEMU's exit went away by itself."""
 _MOST_FINDINGS: Final = 32
+_GATED: Final = (
+    (Gate.BUS_MASTER_OFF, "COMMAND", "bus_master", 1),
+    (Gate.POWER_STATE, "PMCSR", "power_state", 0),
+)
+"""Which gate a register field closes whenever it does not hold the value given last."""
+_SETTLING_NS: Final = (0, 100_000, 500_000, 2_000_000)
+"""A write, its gate and their records are microseconds apart."""
 
 
 def _judge(evidence: Evidence) -> Result:
@@ -34,6 +43,7 @@ def _judge(evidence: Evidence) -> Result:
         *_bench(timeline),
         *_clock(timeline),
         *_witnesses(timeline),
+        *_gates(timeline),
         *_starvation(evidence),
     ]
     for problem in problems[:_MOST_FINDINGS]:
@@ -111,6 +121,41 @@ def _witnesses(timeline: Timeline) -> Iterator[str]:
             yield f"{function.id}: no config write was traced, and firmware makes some to every function"
     for index, join in timeline.joins.items():
         yield from (f"{_id(timeline, index)}: {problem}" for problem in join.problems)
+
+
+def _gates(timeline: Timeline) -> Iterator[str]:
+    """The hardware's part against its registers: a gate closed by no write, or a write that closed none."""
+    for function in timeline.functions:
+        slots = timeline.of_kind(Kind.GATE, function.index)
+        if not function.is_endpoint or not len(slots):
+            continue
+        for gate, register, name, opening in _GATED:
+            history = timeline.history(function.index, register)
+            if history is None or name not in history.register.fields:
+                continue
+            moments = [*timeline.t_ns[slots].tolist(), *(change.t_ns for change in history.changes)]
+            entry = history.register.fields[name]
+            wrong = [
+                t for t in moments if not _gate_agrees(timeline, slots, gate, history, entry, opening, t)
+            ]
+            if wrong:
+                at_ms = timeline.since_start_ns(wrong[0]) / 1e6
+                yield f"{function.id}: {gate.name} of the server is not what {register}.{name} says at {at_ms:.3f} ms"
+
+
+def _gate_agrees(
+    timeline: Timeline, slots: Slots, gate: Gate, history: History, entry: FieldEntry, opening: int, t_ns: int
+) -> bool:
+    """Whether gate and register settle to the same soon after an event."""
+    times = timeline.t_ns[slots]
+    for delay_ns in _SETTLING_NS:
+        position = int(np.searchsorted(times, t_ns + delay_ns, side="right"))
+        column = "aux" if position else "extra"
+        state = int(timeline.records[column][slots[max(position - 1, 0)]])
+        values = field_values(history.at(t_ns + delay_ns), entry)
+        if (opening in values) != bool(state & gate) or len(values) > 1:
+            return True
+    return False
 
 
 def _starvation(evidence: Evidence) -> Iterator[str]:

@@ -137,7 +137,7 @@ def report_removed(tag: str) -> Callable[[], Story]:
 
 def two_hellos_after_freeze() -> Story:
     story = Story()
-    hello = {"release": "7.4.0", "incoming": True, "liveupdate": True, "update": 1, "boot_id": "c"}
+    hello: dict[str, Any] = {"release": "7.4.0", "incoming": True, "liveupdate": True, "boot_id": "c"}
     story.agent(UPDATED - 5, event="hello", **hello)
     return story
 
@@ -484,7 +484,7 @@ WRONG: dict[Callable[[], Story], str] = {
     gate_closed_and_dma_goes_on: "UNKNOWN",
     no_mapping: "FAIL",
     bridge_was_no_master_when_frozen: "VACUOUS",
-    endpoint_was_no_master_when_frozen: "VACUOUS",
+    endpoint_was_no_master_when_frozen: "UNKNOWN",  # and its DMA went on, which no hardware does
     check_while_streaming: "UNKNOWN",
     check_cannot_be_read: "UNKNOWN",
     bad_slots_found: "FAIL",

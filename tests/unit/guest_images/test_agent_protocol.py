@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import guest_images
 from qemu_plugin.machine.agent import AgentChannel, LineFaultError
 from qemu_plugin.machine.agent_line import LineCodec, Message, Reply, encode
 
-AGENT = Path(__file__).parents[3] / "guest_images" / "agent"
+AGENT = Path(guest_images.__file__).parent / "agent"
 WAIT_S = 10.0
 
 

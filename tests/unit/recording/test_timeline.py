@@ -34,7 +34,8 @@ def test_realizing_is_not_booting(tmp_path: Path) -> None:
 
 def test_a_function_is_found_below_its_ports_secondary_bus(tmp_path: Path) -> None:
     found = timeline(Story(), tmp_path)
-    assert [found.bdf_at(f, at(150)) for f in (EP0, EP1, RP1, UP1, DN1)] == [0x300, 0x400, 0x08, 0x100, 0x200]
+    bdfs = [found.bdf_at(f, at(150)) for f in (EP0, EP1, RP1, UP1, DN1)]
+    assert bdfs == [0x300, 0x400, 0x08, 0x100, 0x200]
     assert found.bdf_at(EP0, at(6)) is None
     function = found.function_at(0x300, at(150))
     assert function is not None
