@@ -42,9 +42,8 @@ check: install ## look for mistakes without running anything: style, types, laye
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
-	for source in $(CORE_C) $(AGENT_C); do
-	  gcc $(C_FLAGS) -D_GNU_SOURCE -c -o /dev/null "$$source"
-	done
+	for source in $(CORE_C); do gcc $(C_FLAGS) -D_GNU_SOURCE -c -o /dev/null "$$source"; done
+	for source in $(AGENT_C); do gcc $(C_FLAGS) -c -o /dev/null "$$source"; done
 
 bench: setup ## print figures
 	@$(BIN)/python -m bench

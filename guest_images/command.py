@@ -36,19 +36,20 @@ def run(
     progress: Progress,
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
 ) -> list[str]:
     """Run `argv` in the C locale and return its last 40 lines of output (both streams).
 
-    Each line goes to `progress.output` and is appended to the file `log`. The program and its children are
-    ended if this function is left by an exception.
+    `env` adds to the environment, or takes away what it gives as None. Each line goes to `progress.output` and is
+    appended to the file `log`. The program and its children are ended if this function is left by an exception.
 
     Raises:
         CommandError: a status other than 0; nothing is known about what the program left behind.
     """
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    environment = {**os.environ, **(env or {}), "LC_ALL": "C"}
+    changed = {**os.environ, **(env or {}), "LC_ALL": "C"}
+    environment = {name: value for name, value in changed.items() if value is not None}
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
     opened: AbstractContextManager[IO[str] | None] = (

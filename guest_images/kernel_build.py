@@ -34,6 +34,10 @@ FIXED = {
     "PAHOLE": "no-pahole",
 }
 
+# What a user's environment, or a make that this runs under, would change a build by.
+_NOT_INHERITED = re.compile(
+    r"MAKE\w*|MFLAGS|KBUILD_\w+|KCONFIG_\w+|K[AC]\w*FLAGS|CROSS_COMPILE|LLVM\w*|ARCH|SRCARCH|O|C|M|V|W|LOCALVERSION"
+)
 
 # What gcc, ld, make and patch say when they give up.
 _TELLING = re.compile(r"error: |undefined reference|\*\*\* |not clean|FAILED|can't find file")
@@ -87,39 +91,29 @@ class Tree:
         """The bzImage, once it is built."""
         return self.objects / "arch" / "x86" / "boot" / "bzImage"
 
-    def make(
-        self,
-        targets: Sequence[str],
-        log: Path,
-        progress: Progress,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """Run make for `targets` on all CPUs.
+    def make(self, target: str, log: Path, progress: Progress, allconfig: Path | None = None) -> None:
+        """Run make for `target` on all CPUs, with nothing of the user's build settings.
 
         Raises:
             CommandError: it failed; the objects can be built on.
         """
-        cpu_count = len(os.sched_getaffinity(0))
-        output = "O=o" if self.objects == self.sources / "o" else f"O={self.objects}"
-        variables = [f"{name}={value}" for name, value in FIXED.items()]
-        command = [
-            "make",
-            "-C",
-            str(self.sources),
-            output,
-            f"-j{cpu_count}",
-            "ARCH=x86_64",
-            *variables,
-            *targets,
-        ]
-        run(command, progress, env=environment, log=log)
+        directory = "o" if self.objects == self.sources / "o" else str(self.objects)
+        variables = {"O": directory, "ARCH": "x86_64", **FIXED}
+        words = [f"{name}={value}" for name, value in variables.items()]
+        jobs = f"-j{len(os.sched_getaffinity(0))}"
+        environment: dict[str, str | None] = {
+            name: None for name in os.environ if _NOT_INHERITED.fullmatch(name)
+        }
+        if allconfig is not None:
+            environment["KCONFIG_ALLCONFIG"] = str(allconfig)
+        run(["make", "-C", str(self.sources), jobs, *words, target], progress, env=environment, log=log)
 
     def configure(self, fragments: Sequence[Path], log: Path, progress: Progress) -> dict[str, str]:
         """Configure from nothing but `fragments`; return the symbols of the result."""
         self.objects.mkdir(parents=True, exist_ok=True)
         together = self.objects / "luscope.config"
         together.write_text("".join(fragment.read_text() for fragment in fragments))
-        self.make(["allnoconfig"], log, progress, {"KCONFIG_ALLCONFIG": str(together)})
+        self.make("allnoconfig", log, progress, together)
         return kconfig.parse((self.objects / ".config").read_text())
 
     def release(self) -> str:
@@ -160,7 +154,7 @@ def build(
         )
     progress.step(f"building the kernel {name}, about four minutes on two CPUs")
     try:
-        tree.make(["bzImage"], log, progress)
+        tree.make("bzImage", log, progress)
     except CommandError as error:
         raise ImageError(f"the kernel {name} did not build: {_reason(error)}", error.lines) from error
     return refused

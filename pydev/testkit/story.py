@@ -16,21 +16,27 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pydev.endpoints import load
 from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES, SLOTS_PER_PAGE, slot_words
-from pydev.pci import type1
 from pydev.ports import Gate
 from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Flag, Kind, Mark
 from pydev.recording.writer import RecordingBuilder
+from pydev.testkit.story_header import BUS_ABOVE as BUS_ABOVE
+from pydev.testkit.story_header import BUSES as BUSES
+from pydev.testkit.story_header import DEVFN as DEVFN
+from pydev.testkit.story_header import DN1 as DN1
+from pydev.testkit.story_header import EP0 as EP0
+from pydev.testkit.story_header import EP1 as EP1
+from pydev.testkit.story_header import FRAMES as FRAMES
+from pydev.testkit.story_header import MSIX_CONTROL as MSIX_CONTROL
+from pydev.testkit.story_header import PERIOD_NS as PERIOD_NS
+from pydev.testkit.story_header import PMCSR as PMCSR
+from pydev.testkit.story_header import RP1 as RP1
+from pydev.testkit.story_header import RP2 as RP2
+from pydev.testkit.story_header import UP1 as UP1
+from pydev.testkit.story_header import functions as functions
 
 MS: Final = 1_000_000
 BEGIN_NS: Final = 1_000_000_000_000
-EP0, EP1, RP1, UP1, DN1, RP2 = range(6)
-BUS_ABOVE: Final = {EP0: 3, EP1: 4, RP1: 0, UP1: 1, DN1: 2, RP2: 0}
-DEVFN: Final = {EP0: 0, EP1: 0, RP1: 0x08, UP1: 0, DN1: 0, RP2: 0x10}
-BUSES: Final = {RP1: (0, 1, 3), UP1: (1, 2, 3), DN1: (2, 3, 3), RP2: (0, 4, 4)}
-FRAMES: Final = (0x4000, 0x7001)
-PERIOD_NS: Final = MS
 STREAM_BEGIN, FROZEN, SHUTDOWN, SWEEP, UPDATED, STOP, FINISHED, EXIT = 125, 160, 170, 200, 250, 280, 290, 300
 _TRACE_LEAD_NS: Final = 80_000
 
@@ -84,7 +90,7 @@ class Story:
             "schema": 1,
             "luscope": "0.1.0",
             "started_ns": BEGIN_NS,
-            "functions": _functions(preserve=preserve, stream=stream),
+            "functions": functions(preserve=preserve, stream=stream),
             "experiment": {"name": "story", "description": "a live update as it should be", "updates": 1},
         }
         self.spoil_memory: Callable[[npt.NDArray[np.uint64]], None] | None = None
@@ -391,39 +397,3 @@ def _words(writes: Iterable[Event]) -> npt.NDArray[np.uint64]:
 
 def _ranges() -> list[list[int]]:
     return [[frame, 1] for frame in FRAMES]
-
-
-_STREAM_DESCRIPTION: Final = load("stream")().describe()
-MSIX_CONTROL: Final[int] = next(
-    r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "MSIX_CONTROL"
-)
-PMCSR: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "PMCSR")
-
-
-def _functions(*, preserve: bool, stream: bool) -> list[dict[str, Any]]:
-    streams = {"pages": len(FRAMES), "period_ns": PERIOD_NS} if stream else None
-    table: list[dict[str, Any]] = [
-        {
-            "index": EP0,
-            "id": "ep0",
-            "role": "endpoint",
-            "parent": DN1,
-            "preserve": preserve,
-            "stream": streams,
-        },
-        {"index": EP1, "id": "ep1", "role": "endpoint", "parent": RP2, "preserve": False, "stream": None},
-        {"index": RP1, "id": "rp1", "role": "root_port", "parent": None, "bus": 0},
-        {"index": UP1, "id": "up1", "role": "upstream_port", "parent": RP1},
-        {"index": DN1, "id": "dn1", "role": "downstream_port", "parent": UP1},
-        {"index": RP2, "id": "rp2", "role": "root_port", "parent": None, "bus": 0},
-    ]
-    bridge = type1.describe()
-    functions: list[dict[str, Any]] = []
-    for entry in table:
-        own = (
-            {**_STREAM_DESCRIPTION, "model": "stream"}
-            if entry["role"] == "endpoint"
-            else {"registers": bridge}
-        )
-        functions.append({"bus": None, "preserve": False, **own, **entry, "devfn": DEVFN[entry["index"]]})
-    return functions

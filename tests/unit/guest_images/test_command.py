@@ -72,3 +72,14 @@ def test_captured_output_leaves_out_the_other_stream_and_the_last_newline() -> N
     assert capture(["sh", "-c", "echo one; echo two; echo aside >&2"]) == "one\ntwo"
     with pytest.raises(CommandError, match="aside"):
         capture(["sh", "-c", "echo one; echo aside >&2; exit 1"])
+
+
+def test_the_environment_is_added_to_and_taken_from(
+    progress: RememberingProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT", "kept")
+    monkeypatch.setenv("TAKEN", "taken")
+    script = 'echo "$KEPT ${TAKEN-nothing} $ADDED"'
+    assert run(["sh", "-c", script], progress, env={"TAKEN": None, "ADDED": "added"}) == [
+        "kept nothing added"
+    ]

@@ -109,6 +109,7 @@ def test_who_builds_and_when_does_not_reach_the_image(
 ) -> None:
     monkeypatch.setenv("KBUILD_BUILD_USER", "me")
     monkeypatch.setenv("KBUILD_BUILD_TIMESTAMP", "now")
+    monkeypatch.setenv("MAKEFLAGS", " -- KBUILD_BUILD_USER=me KBUILD_BUILD_HOST=here O=elsewhere")
     image = source_kernel.kernel("luo", progress).image.read_text()
     assert "2026-01-01 00:00:00 UTC luscope@luscope" in image
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The topology that stories are told of, as a header has it: one preserved endpoint below a switch."""
+
+from typing import Any, Final
+
+from pydev.endpoints import load
+from pydev.pci import type1
+
+EP0, EP1, RP1, UP1, DN1, RP2 = range(6)
+BUS_ABOVE: Final = {EP0: 3, EP1: 4, RP1: 0, UP1: 1, DN1: 2, RP2: 0}
+DEVFN: Final = {EP0: 0, EP1: 0, RP1: 0x08, UP1: 0, DN1: 0, RP2: 0x10}
+BUSES: Final = {RP1: (0, 1, 3), UP1: (1, 2, 3), DN1: (2, 3, 3), RP2: (0, 4, 4)}
+FRAMES: Final = (0x4000, 0x7001)
+PERIOD_NS: Final = 1_000_000
+
+_STREAM_DESCRIPTION: Final = load("stream")().describe()
+MSIX_CONTROL: Final[int] = next(
+    r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "MSIX_CONTROL"
+)
+PMCSR: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "PMCSR")
+
+
+def functions(*, preserve: bool, stream: bool) -> list[dict[str, Any]]:
+    """The header's function table."""
+    streams = {"pages": len(FRAMES), "period_ns": PERIOD_NS} if stream else None
+    table: list[dict[str, Any]] = [
+        {
+            "index": EP0,
+            "id": "ep0",
+            "role": "endpoint",
+            "parent": DN1,
+            "preserve": preserve,
+            "stream": streams,
+        },
+        {"index": EP1, "id": "ep1", "role": "endpoint", "parent": RP2, "preserve": False, "stream": None},
+        {"index": RP1, "id": "rp1", "role": "root_port", "parent": None, "bus": 0},
+        {"index": UP1, "id": "up1", "role": "upstream_port", "parent": RP1},
+        {"index": DN1, "id": "dn1", "role": "downstream_port", "parent": UP1},
+        {"index": RP2, "id": "rp2", "role": "root_port", "parent": None, "bus": 0},
+    ]
+    bridge = type1.describe()
+    described: list[dict[str, Any]] = []
+    for entry in table:
+        own = (
+            {**_STREAM_DESCRIPTION, "model": "stream"}
+            if entry["role"] == "endpoint"
+            else {"registers": bridge}
+        )
+        described.append({"bus": None, "preserve": False, **own, **entry, "devfn": DEVFN[entry["index"]]})
+    return described
