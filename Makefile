@@ -55,7 +55,9 @@ clean: ## remove build products and the virtual environment, not what was fetche
 	find qemu_plugin -name '*.o' -delete
 
 distclean: clean ## also remove the cache: QEMU, kernels, sources
-	@rm -rf "$${LUSCOPE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/luscope}"
+	@cache="$${LUSCOPE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/luscope}"
+	for kind in apt busybox initramfs kernel locks logs objects qemu tree; do rm -rf "$$cache/$$kind"; done
+	rmdir --ignore-fail-on-non-empty "$$cache" 2>/dev/null || true
 
 # ---- the virtual environment: one stamp for each step, older than what it was made from when it must be made again ----
 

@@ -17,7 +17,7 @@ from pydev.errors import PolicyError
 class Expectation:
     """An experiment's `[expect]`. Nothing said means PASS and updated; PolicyError for what does not exist.
 
-    `failing_rules` is the exact set; left empty with outcome FAIL, any set will do.
+    `failing_rules` is the exact set, and is not empty where the outcome is FAIL.
     """
 
     outcome: str = "PASS"
@@ -35,6 +35,11 @@ class Expectation:
             raise PolicyError(f"expected guest {self.guest!r} is none of {', '.join(GUESTS)}")
         for rule_id in self.failing_rules:
             rule(rule_id)
+        if (self.outcome == Outcome.FAIL) != bool(self.failing_rules):
+            raise PolicyError(
+                f"expected outcome {self.outcome} with failing_rules {list(self.failing_rules)}: "
+                "rules fail in a FAIL and in nothing else"
+            )
         self.errno_number()
         for pattern in self.console:
             try:
@@ -72,10 +77,9 @@ class Expectation:
         console: Sequence[str],
     ) -> bool:
         """Whether everything that was said has come true."""
-        any_set = self.outcome == Outcome.FAIL and not self.failing_rules
         return (
             outcome == self.outcome
-            and (any_set or set(failing) == set(self.failing_rules))
+            and set(failing) == set(self.failing_rules)
             and guest == self.guest
             and (self.errno is None or errno_seen == self.errno_number())
             and all(any(re.search(pattern, line) for line in console) for pattern in self.console)

@@ -68,9 +68,7 @@ class Timeline:
         """Every record's time."""
         order = np.argsort(self._kind, kind="stable")
         kinds, starts = np.unique(self._kind[order], return_index=True)
-        self._by_kind: dict[int, Slots] = dict(
-            zip(kinds.tolist(), np.split(order, starts[1:]), strict=False)
-        )
+        self._by_kind: dict[int, Slots] = dict(zip(kinds.tolist(), np.split(order, starts[1:]), strict=False))
         self._bdfs: dict[int, tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]] = {}
         self._histories: dict[tuple[int, str], History | None] = {}
         self.texts, self._text_problems = texts(self.records)

@@ -15,7 +15,7 @@ from qemu_plugin.errors import BenchError, UsageError
 from qemu_plugin.experiment import sockets
 from qemu_plugin.experiment.header import header
 from qemu_plugin.experiment.images import Images
-from qemu_plugin.experiment.loss import LostError, ServerLostError, Watch
+from qemu_plugin.experiment.loss import BenchLostError, LostError, Watch
 from qemu_plugin.experiment.rundir import RunDirectory
 from qemu_plugin.experiment.spec import Experiment
 from qemu_plugin.machine.agent import AgentChannel
@@ -176,7 +176,7 @@ class Bench:
             self.recording.reserve()
             if self.recording.dropped:
                 reason = f"the recording has no room ({self.run.recording}): is the disk full?"
-                self.watch.lose(LostError(reason))
+                self.watch.lose(BenchLostError(reason))
             await asyncio.sleep(RESERVE_INTERVAL_S)
 
     async def _watch_server(self, child: Child) -> None:
@@ -184,7 +184,7 @@ class Bench:
         if not self._is_ending:
             self.mark(Mark.SERVER_LOST)
             self.watch.lose(
-                ServerLostError(
+                BenchLostError(
                     f"the endpoint server {child.status_text()}; {child.last_words(3)}".rstrip("; ")
                 )
             )

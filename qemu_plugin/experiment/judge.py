@@ -47,6 +47,15 @@ def judge_again(run: RunDirectory, policy: str | None = None) -> tuple[Timeline,
     return timeline, verdict.with_start_to_verdict(_measured_before(run))
 
 
+def check(experiment: Experiment) -> None:
+    """UsageError, before anything runs, where the experiment's policy or expectation names what is not there."""
+    try:
+        load_policy(experiment.policy)
+        expectation(experiment.expect)
+    except PolicyError as error:
+        raise UsageError(str(error)) from error
+
+
 def _verify(timeline: Timeline, experiment: Experiment, policy: str) -> Verdict:
     try:
         return verify(timeline, load_policy(policy), expectation(experiment.expect))

@@ -14,8 +14,8 @@ class LostError(BenchError):
     """The machine, a server or the guest went away, or said nothing until the deadline."""
 
 
-class ServerLostError(LostError):
-    """The endpoint server died: what it would have recorded is missing."""
+class BenchLostError(LostError):
+    """The bench itself broke (its server, its disk): nothing of it is the guest's doing."""
 
 
 class Watch:

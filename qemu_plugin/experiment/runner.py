@@ -15,7 +15,7 @@ from qemu_plugin.errors import BenchError, LuscopeError, RemoteProtocolError, Us
 from qemu_plugin.experiment import judge, rundir
 from qemu_plugin.experiment.bench import Bench, check_space
 from qemu_plugin.experiment.images import Images
-from qemu_plugin.experiment.loss import LostError
+from qemu_plugin.experiment.loss import BenchLostError, LostError
 from qemu_plugin.experiment.rundir import RunDirectory
 from qemu_plugin.experiment.script import Script
 from qemu_plugin.experiment.spec import HOLDABLE_PHASES, Experiment
@@ -100,9 +100,11 @@ class LiveUpdate:
         return str(self.bench.watch.loss or error)
 
     def _lost(self, reason: str) -> None:
+        """The experiment cannot be performed to its end: a guest that froze has died of it, else we gave up."""
         self._incomplete.append(reason)
         self.bench.note({"lost": reason, "phase": self.script.phase})
-        self.bench.mark(Mark.ABORTED)
+        if not self.script.is_frozen or isinstance(self.bench.watch.loss, BenchLostError):
+            self.bench.mark(Mark.ABORTED)
 
     def _with_console(self, message: str) -> str:
         tail = self.bench.console_tail
@@ -149,6 +151,7 @@ async def live_update(
     `out` is the run's directory (default: a new one below `runs/`); `on_phase` hears of each phase that can
     be held, as it begins.
     """
+    judge.check(experiment)
     run = rundir.create(experiment.name, out)
     check_space(run)
     run.experiment.write_text(experiment.source, encoding="utf-8")

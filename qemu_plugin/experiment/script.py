@@ -52,6 +52,8 @@ class Script:
     on_phase: Callable[[str], None] | None = None
     phase: str = "boot"
     """The phase that has begun last, of those that a host can hold."""
+    is_frozen: bool = False
+    """The outgoing kernel was let go, and the incoming one has not finished."""
     update: int = 0
     streams: list[_Streaming] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Script:
         await self.command("freeze")
         await self._event("frozen", self.bench.experiment.deadlines.command_s)
         yield await self._enter("frozen")
+        self.is_frozen = True
         self.bench.mark(Mark.FROZEN_ACKNOWLEDGED)
         await self.bench.agent.send("frozen_ack")
         self.hello = await self._hello_or_refusal()
@@ -93,6 +96,7 @@ class Script:
             await self._end(stream)
         if is_orchestrated and any(stream.is_retrieved for stream in self.streams):
             await self.command("finish", session=update.session)
+        self.is_frozen = False
         yield await self._enter("finished")
 
     async def _enter(self, phase: str) -> str:

@@ -7,6 +7,8 @@ from pydev.continuity.evidence import Evidence
 from pydev.continuity.guest import refusals, shortcomings
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
+from pydev.recording.format import Mark
+from pydev.recording.timeline import Timeline
 
 
 def _judge(evidence: Evidence) -> Result:
@@ -16,15 +18,23 @@ def _judge(evidence: Evidence) -> Result:
         judgement.doubt(Finding("the guest's agent never said hello: the bench did not get that far"))
         return judgement.result()
     judgement.examined = len(evidence.blackouts)
+    # A bench that ended early cannot hold against the guest what it did not wait for.
+    complain = judgement.doubt if _bench_ended_early(timeline) else judgement.fail
     for blackout in evidence.blackouts:
         for shortcoming in shortcomings(timeline, blackout):
             t_ns = shortcoming.t_ns
             phase = None if t_ns is None else timeline.phase_at(t_ns)
-            judgement.fail(Finding(shortcoming.message, t_ns=t_ns, phase=phase))
+            complain(Finding(shortcoming.message, t_ns=t_ns, phase=phase))
     wanted = _wanted(evidence)
     if len(evidence.blackouts) < wanted:
-        judgement.fail(Finding(_too_few(evidence, wanted)))
+        complain(Finding(_too_few(evidence, wanted)))
     return judgement.result()
+
+
+def _bench_ended_early(timeline: Timeline) -> bool:
+    """The endpoint server died, the run was given up or interrupted, or the runner itself is gone."""
+    given_up = timeline.marks(Mark.ABORTED) or timeline.marks(Mark.SERVER_LOST)
+    return bool(given_up) or timeline.recording.trailer is None
 
 
 def _wanted(evidence: Evidence) -> int:

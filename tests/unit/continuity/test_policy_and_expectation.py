@@ -104,13 +104,17 @@ def broken_bridge() -> Story:
     ("expectation", "is_met"),
     [
         (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",)), True),
-        (Expectation(outcome="FAIL"), True),
         (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE", "BUS-NUMBERS")), False),
         (Expectation(outcome="FAIL", failing_rules=("BUS-NUMBERS",)), False),
         (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",), guest="rebooted"), False),
-        (Expectation(outcome="FAIL", console=("handover data", r"pcieport .*: PME")), True),
-        (Expectation(outcome="FAIL", console=("no such line",)), False),
-        (Expectation(outcome="FAIL", errno="EBUSY"), False),
+        (
+            Expectation(
+                outcome="FAIL", failing_rules=("BME-BRIDGE",), console=("handover data", r"pcieport .*: PME")
+            ),
+            True,
+        ),
+        (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",), console=("no such line",)), False),
+        (Expectation(outcome="FAIL", failing_rules=("BME-BRIDGE",), errno="EBUSY"), False),
         (Expectation(), False),
     ],
 )
@@ -118,6 +122,12 @@ def test_an_expectation_is_met_only_by_the_exact_set(
     judge: Judge, expectation: Expectation, is_met: bool
 ) -> None:
     assert judge(broken_bridge(), expectation).as_expected is is_met
+
+
+@pytest.mark.parametrize("table", [{"outcome": "FAIL"}, {"outcome": "PASS", "failing_rules": ["BME-BRIDGE"]}])
+def test_a_fail_without_rules_and_rules_without_a_fail_cannot_be_expected(table: dict[str, object]) -> None:
+    with pytest.raises(PolicyError, match="rules fail in a FAIL"):
+        Expectation.from_table(table)
 
 
 def test_a_refusal_is_recognized_with_its_errno(judge: Judge) -> None:

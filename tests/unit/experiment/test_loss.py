@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from qemu_plugin.experiment.loss import LostError, ServerLostError, Watch
+from qemu_plugin.experiment.loss import BenchLostError, LostError, Watch
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,8 +26,8 @@ async def test_a_loss_ends_a_wait_that_is_under_way() -> None:
     watch = Watch()
     wait = asyncio.ensure_future(watch.guard(never(), "nothing", 60))
     await asyncio.sleep(0)
-    watch.lose(ServerLostError("gone"))
-    with pytest.raises(ServerLostError, match="gone"):
+    watch.lose(BenchLostError("gone"))
+    with pytest.raises(BenchLostError, match="gone"):
         await wait
 
 
