@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from guest_images.errors import ImageError
 from guest_images.progress import PlainProgress, Progress, TerminalProgress
@@ -37,7 +35,7 @@ def progress() -> Progress:
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    help=__doc__ and "An oscilloscope for Linux PCI live update.",
+    help="An oscilloscope for Linux PCI live update.",
 )
 @click.version_option(package_name="luscope")
 def cli() -> None:
@@ -253,15 +251,10 @@ def doctor(as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps([_check_json(check) for check in checks], indent=1))
         else:
-            table = Table(box=None, show_header=False, pad_edge=False)
             for check in checks:
-                table.add_row(
-                    "ok" if check.ok else "missing",
-                    check.name,
-                    check.detail,
-                    "" if check.ok else check.remedy,
-                )
-            Console().print(table)
+                click.echo(f"{'ok' if check.ok else 'MISSING':<8}{check.name}: {check.detail}")
+                if not check.ok and check.remedy:
+                    click.echo(f"{'':<8}{check.remedy}")
         return 0 if all(check.ok for check in checks) else EXIT_BENCH
 
     _finish(examine)

@@ -41,6 +41,17 @@ def test_a_terminal_shows_the_step_the_count_and_then_the_end() -> None:
     assert stream.getvalue().rstrip().endswith("built [luo]")
 
 
+def test_a_long_line_of_output_does_not_make_the_live_line_two() -> None:
+    progress = TerminalProgress(Console(file=io.StringIO(), force_terminal=True, width=60))
+    progress.step("downloading")
+    progress.output("x" * 500)
+    assert progress._status is not None
+    shown = Console(width=60, file=io.StringIO(), record=True)
+    shown.print(progress._status.renderable)
+    progress.stop()
+    assert len(shown.export_text().rstrip().splitlines()) == 1
+
+
 def test_text_that_looks_like_markup_is_shown_as_it_is() -> None:
     stream = io.StringIO()
     progress = TerminalProgress(Console(file=stream, width=100))
