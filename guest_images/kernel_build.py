@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Building a kernel from source: a tree, a fragment and patches become an image, the same bits every time.
 
-The tree lies in the cache with its build directory `o` inside it. The kernel then names its sources
-relatively (`..`), so that the whole can be copied elsewhere and built on from there: a kernel that is another
-one plus patches starts from the other's objects. A user's own tree is built with its objects in the cache and
-is never written to.
+The tree lies in the cache with its build directory `o` inside it. The kernel then names its sources relatively (`..`),
+so that the whole can be copied elsewhere and built on from there: a kernel that is another one plus patches starts from
+the other's objects. A user's own tree is built with its objects in the cache and is never written to.
 """
 
 import hashlib
@@ -172,6 +171,18 @@ def apply(patches: Sequence[Path], sources: Path, progress: Progress) -> None:
             run(command, progress, cwd=sources)
         except CommandError as error:
             raise ImageError(f"{patch.name} does not apply: {_reason(error)}", error.lines) from error
+
+
+def relocate(objects: Path, old: Path, new: Path) -> None:
+    """Make objects that were copied from the tree `old` count as built in the tree `new`.
+
+    The kernel's own rules name files relatively; those of tools/ do not, and everything is compiled again when objtool
+    is. A target counts as built when its command, as kept in its .cmd file, is the present one.
+    """
+    for path in objects.rglob(".*.cmd"):
+        text = path.read_text(errors="surrogateescape")
+        if str(old) in text:
+            path.write_text(text.replace(str(old), str(new)), errors="surrogateescape")
 
 
 def asked(fragments: Sequence[Path]) -> dict[str, str]:

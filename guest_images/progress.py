@@ -92,7 +92,7 @@ class TerminalProgress:
     def output(self, line: str) -> None:
         """Show the count and the line's text on the live line."""
         self._line_count += 1
-        room = self._console.width - len(self._text) - 10  # spinner, count and spaces: one line stays one line
+        room = self._console.width - len(self._text) - 10  # less spinner, count and spaces: one line
         self._show(f" [dim]{self._line_count} {self._escape(line.strip()[: max(0, room)])}[/dim]")
 
     def done(self, text: str) -> None:

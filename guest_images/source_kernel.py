@@ -40,7 +40,8 @@ def kernel(name: str, progress: Progress) -> KernelImage:
     """
     if found := cached(name):
         return found
-    build_tools.require(build_tools.KERNEL, f"building the kernel {name}", progress)
+    needs = {**build_tools.KERNEL, **({"patch": "patch"} if _patches(name) else {})}
+    build_tools.require(needs, f"building the kernel {name}", progress)
     with cache.locked(f"build-{name}", progress):
         sources = _tree(name) or _new_tree(name, progress)
         directory = _entry(name, sources)
@@ -208,6 +209,7 @@ def _derived_tree(name: str, based_on: str, progress: Progress) -> Path:
     base = _tree(based_on)
     assert base is not None, f"the kernel {based_on} was built just now"
     cache.require_space(pins.kernel(name).room_mib << 20, f"building the kernel {name}")
+    target = cache.root() / "tree" / f"{name}-{_source_version(base)}-{_patches_digest(name)}"
 
     def fill(staging: Path) -> None:
         progress.step(f"copying the tree of {based_on} for {name}")
@@ -217,7 +219,7 @@ def _derived_tree(name: str, based_on: str, progress: Progress) -> Path:
             # not.
             run(["cp", "-a", "--link", *sources, str(staging)], progress)
             run(["cp", "-a", "--reflink=auto", str(base / "o"), str(staging)], progress)
+        kernel_build.relocate(staging / "o", base, target)
         kernel_build.apply(_own_patches(name), staging, progress)
 
-    target = cache.root() / "tree" / f"{name}-{_source_version(base)}-{_patches_digest(name)}"
     return cache.install(target, fill, progress)

@@ -61,7 +61,7 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     monkeypatch.setattr(source_kernel, "_RECIPES", folder)
     monkeypatch.setattr(pins, "kernel", known.__getitem__)
-    monkeypatch.setattr("guest_images.build_tools.KERNEL", {"make": "make", "patch": "patch"})
+    monkeypatch.setattr("guest_images.build_tools.KERNEL", {"make": "make"})
     return folder
 
 
