@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from guest_images.progress import SilentProgress
 from pydev.endpoints import load
@@ -54,7 +55,7 @@ def test_the_endpoint_of_the_readme_copies_and_raises_its_interrupt(tmp_path: Pa
     assert len([line for line in text.splitlines() if line.strip()]) <= 40
     (tmp_path / "copier.py").write_text(text)
     model = load(f"{tmp_path / 'copier.py'}:Copier")
-    registers = {register.name: register for register in model.bars[0].registers}
+    registers: dict[str, Any] = {register.name: register for register in model.bars[0].registers}
     bench = Bench(model())
     bench.enable()
     bench.memory.map(0x1000, 0x2000)

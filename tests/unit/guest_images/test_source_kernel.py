@@ -322,3 +322,16 @@ def test_the_identity_is_readable_json(
     identity = json.loads((made.image.parent / "identity.json").read_text())
     assert identity == made.identity
     assert made.image.parent.name == f"luo-{identity['key']}"
+
+
+def test_the_commands_of_copied_objects_name_their_new_place(tmp_path: Path) -> None:
+    old, new = tmp_path / "old tree", tmp_path / "new"
+    kept = {"a/.one.o.cmd": f"cmd := gcc {old}/one.c\n", ".two.o.cmd": "cmd := gcc ../two.c\n", "a/one.o": str(old)}
+    for name, text in kept.items():
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).write_text(text)
+        os.utime(new / name, (1, 1))
+    kernel_build.relocate(new, old, new)
+    assert (new / "a/.one.o.cmd").read_text() == f"cmd := gcc {new}/one.c\n"
+    assert (new / ".two.o.cmd").stat().st_mtime == 1  # what names nothing is left alone
+    assert (new / "a/one.o").read_text() == str(old)

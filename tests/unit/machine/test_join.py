@@ -21,7 +21,7 @@ def line(second: int, verb: str, device: str, bdf: str, offset: int, value: int)
     return f"2026-11-20T00:00:{second:02}.000100Z pci_cfg_{verb} {device} {bdf} @{offset:#x} {arrow} {value:#x}\n"
 
 
-def records(*lines: str, server: np.ndarray | None = None) -> np.ndarray:  # type: ignore[type-arg]
+def records(*lines: str, server: np.ndarray | None = None) -> np.ndarray:
     text = "".join(lines).encode()
     return join(text, TREE, np.zeros(0, RECORD) if server is None else server, EPOCH_NS).records
 
