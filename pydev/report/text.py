@@ -132,7 +132,8 @@ def _failed(timeline: Timeline, entry: RuleVerdict) -> list[str]:
         lines.append(f"  and {more} more")
     hazards = ", ".join(str(number) for number in entry.rule.hazards)
     numbers = f" [hazard {hazards}]" if hazards else ""
-    return lines + _wrapped(f"why: {entry.rule.why}{numbers}", "  ", "  ")
+    lines += _wrapped(f"why: {entry.rule.why}{numbers}", "  ", "  ")
+    return lines + _wrapped(f"source: {entry.rule.source}", "  ", "  ")
 
 
 def _finding(timeline: Timeline, finding: Finding) -> str:

@@ -64,7 +64,7 @@ BME_ENDPOINT: Final = Rule(
     severity="D",
     why="With Bus Master Enable clear a function may issue no memory request: DMA and interrupts stop.",
     acceptable="The function is not preserved, or the driver's phase of the series resets it by design.",
-    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown",
+    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pci.c pci_clear_master",
     planted_fault="one write of COMMAND with bit 2 clear to a preserved endpoint during shutdown",
     judge=_endpoints,
 )
@@ -76,8 +76,8 @@ BME_BRIDGE: Final = Rule(
     why="A bridge with Bus Master Enable clear forwards no memory request upstream: DMA below it stops. QEMU "
     "does not act on the bit, so only the record of the write shows it.",
     acceptable="Nothing below the bridge is preserved.",
-    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pcie/portdrv.c "
-    "pcie_port_device_register",
+    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pci.c pci_clear_master; "
+    "pcie/portdrv.c pcie_port_device_register",
     planted_fault="one write of COMMAND with bit 2 clear to the port above a preserved endpoint",
     judge=_bridges,
 )

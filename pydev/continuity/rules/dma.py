@@ -19,7 +19,7 @@ from pydev.recording.phases import Blackout
 
 MOST_FINDINGS: Final = 16
 SILENCE_NS: Final = 50_000_000
-"""Design, decision 7: a bench later than this decides nothing."""
+"""A bench later than this decides nothing (README, How it works)."""
 
 _CAUSES: Final = (
     (Gate.BUS_MASTER_OFF, "BME-ENDPOINT"),
@@ -198,7 +198,7 @@ DMA_CONTINUITY: Final = Rule(
     severity="D",
     why="The device is in use while the kernel replaces itself: a refused transaction is lost data.",
     acceptable="Lateness of the bench, measured apart; a stop that the bench orders after the update.",
-    source="design, decision 7; PCIe 6.0 7.5.1.1.3",
+    source="PCIe 6.0 7.5.1.1.3; linux Documentation/PCI",
     planted_fault="one transaction refused, or one sequence number left out, during the blackout",
     judge=_judge,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether the guest was live-updated at all. A guest that rebooted has not been (design, decision 8)."""
+"""Whether the guest was live-updated at all. A guest that rebooted has not been."""
 
 from typing import Final
 
@@ -61,7 +61,7 @@ GUEST_UPDATED: Final = Rule(
     why="With the orchestrator off for want of memory, plain kexec still works: a guest that comes back "
     "proves nothing. Kernel, orchestrator and agent each have to say so.",
     acceptable="Never; an experiment that wants a refusal says so in its [expect].",
-    source="facts, 3; linux kernel/liveupdate/luo_core.c, kexec_handover.c",
+    source="linux kernel/liveupdate/luo_core.c luo_early_startup, kexec_handover.c kho_populate",
     planted_fault="the orchestrator switched off on the kernel's command line",
     judge=_judge,
 )

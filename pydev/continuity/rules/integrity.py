@@ -320,7 +320,7 @@ DMA_INTEGRITY: Final = Rule(
     severity="D",
     why="A device that writes into pages no longer its own destroys the incoming kernel in silence.",
     acceptable="Never: every transaction that reached memory has to be in the preserved pages.",
-    source="facts, 3a; linux Documentation/core-api/kho; design, decision 7",
+    source="linux Documentation/core-api/kho; kernel/liveupdate/luo_session.c",
     planted_fault="one DMA write to a page that was not preserved, or one slot that the guest finds changed",
     judge=_judge,
 )

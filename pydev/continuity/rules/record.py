@@ -18,7 +18,7 @@ from pydev.recording.functions import FieldEntry
 from pydev.recording.timeline import Slots, Timeline
 
 LATENESS_LIMIT_NS: Final = 50_000_000
-"""Design, decision 7."""
+"""A bench later than this cannot tell its own lateness from a gap (README, How it works)."""
 CLOCK_STEP_LIMIT_NS: Final = 10_000_000
 """A slewed clock drifts less than this in a run; a step is more, or shows as a negative lead."""
 LEAD_LIMIT_NS: Final = 2_000_000
@@ -185,7 +185,7 @@ RECORD_COMPLETE: Final = Rule(
     severity="B",
     why="A judgement from a record with something missing is a guess: what is missing may be the very write.",
     acceptable="Never. QEMU's own writes while realizing and resetting an endpoint are expected untraced.",
-    source="design, decisions 4, 5 and 7",
+    source="README, How it works; pydev/recording/format.py; pydev/recording/joining.py",
     planted_fault="one config write taken out of the server's record, or out of the trace",
     judge=_judge,
 )
