@@ -213,11 +213,19 @@ class AptRoot:
         for name in ("state/lists/partial", "cache/archives/partial", "none"):
             (self._directory / name).mkdir(parents=True, exist_ok=True)
         (self._directory / "status").touch()
-        (self._directory / "luscope.sources").write_text(self._stanza)
-        (self._directory / "apt.conf").write_text(_CONFIGURATION.format(root=self._directory))
+        _write_anew(self._directory / "luscope.sources", self._stanza)
+        _write_anew(self._directory / "apt.conf", _CONFIGURATION.format(root=self._directory))
 
     def _explained(self, what: str, error: CommandError) -> ImageError:
         return ImageError(f"{what} from {self._mirror}: {explanation(error.lines)}", error.lines)
+
+
+def _write_anew(path: Path, text: str) -> None:
+    """Give a file this text at once: another set-up's apt may be reading it, and must find it whole."""
+    if not path.exists() or path.read_text() != text:
+        staged = path.with_name(f"{path.name}.new")
+        staged.write_text(text)
+        staged.replace(path)
 
 
 def explanation(lines: Sequence[str]) -> str:
