@@ -5,6 +5,7 @@ Installs them when it is run by root; otherwise prints one line that names all o
 nothing else.
 """
 
+import os
 import sys
 
 from guest_images import build_tools, source_kernel
@@ -12,16 +13,16 @@ from guest_images.errors import ImageError
 from guest_images.progress import PlainProgress
 
 
-def needs() -> dict[str, str]:
-    """Return what is needed here: kernel tools only while there is a kernel to build."""
-    is_kernel_there = source_kernel.cached("luo") is not None
-    return {**build_tools.PYTHON, **build_tools.AGENT, **({} if is_kernel_there else build_tools.KERNEL)}
+def guest_needs() -> dict[str, str]:
+    """Return what building the guest needs: kernel tools only while there is a kernel to build."""
+    has_kernel = source_kernel.cached("luo") is not None and not os.environ.get("LUSCOPE_LINUX_SOURCE")
+    return {**build_tools.AGENT, **({} if has_kernel else build_tools.KERNEL)}
 
 
 def main() -> int:
     """Make sure that they are here; return an exit status."""
     try:
-        build_tools.require(needs(), "the set-up", PlainProgress())
+        build_tools.require({**build_tools.PYTHON, **guest_needs()}, "the set-up", PlainProgress())
     except ImageError as error:
         for line in error.details:
             print(f"  {line}", file=sys.stderr)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -43,6 +43,13 @@ class LiveUpdateFactory(Protocol):
         out: Path | None = ...,
     ) -> AbstractAsyncContextManager[LiveUpdate]:
         """A live update under way, when entered."""
+
+
+class EndpointServerFactory(Protocol):
+    """What the fixture `endpoint_server` gives."""
+
+    def __call__(self, function: Function, /) -> EndpointServer:
+        """A server of this endpoint, listening."""
 
 
 @pytest.fixture
@@ -102,7 +109,7 @@ def machine(live_update: LiveUpdateFactory) -> LiveUpdateFactory:
 @pytest.fixture
 def endpoint_server(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Function], EndpointServer]]:
+) -> Iterator[EndpointServerFactory]:
     """A function that serves an endpoint to any vfio-user client; what it started ends with the test.
 
     `server.socket_path` is where to connect.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest_images import apt_sources, build, build_tools, cache, pins
+from guest_images import apt_sources, build, build_tools, cache, pins, prerequisites
 from guest_images.errors import ImageError
 from guest_images.progress import Progress
 from qemu_plugin.errors import LuscopeError
@@ -46,6 +46,7 @@ def setup(progress: Progress) -> None:
     Raises:
         ImageError, BenchError, UsageError: something cannot be made ready; what was made before it stays.
     """
+    build_tools.require(prerequisites.guest_needs(), "the set-up", progress)
     found = runtime.find_or_install(progress)
     initramfs = build.initramfs(progress)
     images = [build.kernel(name, progress) for name in ("debian", "luo")]  # the one that takes minutes last

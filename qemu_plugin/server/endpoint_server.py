@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from pydev.endpoint import Endpoint
 from pydev.pci import CONFIG_REGION, Function
 from pydev.ports import ResetKind
 from qemu_plugin.errors import RemoteProtocolError, UsageError
@@ -23,6 +24,7 @@ from qemu_plugin.native._core import lib
 from qemu_plugin.native.engine import SERVE_ACCESS, SERVE_RESET, SERVE_VERSION, Engine
 from qemu_plugin.native.recording import RecordingWriter
 from qemu_plugin.server.port import NativePort
+from qemu_plugin.server.timers import Timers
 from qemu_plugin.server.wide_access import read_wide, write_wide
 from qemu_plugin.vfio_user.version import Version, answer
 
@@ -61,7 +63,12 @@ class EndpointServer:
             self.engine.set_pending_bits(*function.msix_pba)
         self.port = NativePort(self.engine)
         self._note_resets()
-        function.connect(self.port)
+        self._model_lock = threading.RLock()
+        self.timers = Timers(self._model_lock)
+        if isinstance(function, Endpoint):
+            function.connect(self.port, clock=self.timers, scheduler=self.timers)
+        else:
+            function.connect(self.port)
         self.port.set_gate(function.gate)
         self.model_errors: list[Exception] = []
         self._lock = threading.Lock()
@@ -101,6 +108,7 @@ class EndpointServer:
                 self._client.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._thread = None
+        self.timers.close()
         self.port.close()
         os.close(self._wake)
         if self._listener is not None:
@@ -168,7 +176,8 @@ class EndpointServer:
             if what == SERVE_ACCESS:
                 return self._answer_access()
             if what == SERVE_RESET:
-                self._function.reset(ResetKind.DEVICE)
+                with self._model_lock:
+                    self._function.reset(ResetKind.DEVICE)
                 return int(lib.engine_reply_reset(raw))
             assert what == SERVE_VERSION
             payload = answer(Version.decode(self.engine.data())).encode()
@@ -186,15 +195,18 @@ class EndpointServer:
         raw, request, function = self.engine.raw, self.engine.request, self._function
         region, offset, size = request.region, request.offset, request.size
         if request.is_write:
-            if size <= NUMBER_BYTES_MAX:
-                function.region_write(region, offset, size, request.value)
-            else:
-                write_wide(function.region_write, region, offset, self.engine.data())
+            with self._model_lock:
+                if size <= NUMBER_BYTES_MAX:
+                    function.region_write(region, offset, size, request.value)
+                else:
+                    write_wide(function.region_write, region, offset, self.engine.data())
             return int(lib.engine_reply(raw, 0))
         if size <= NUMBER_BYTES_MAX:
-            value = function.region_read(region, offset, size)
+            with self._model_lock:
+                value = function.region_read(region, offset, size)
             return int(lib.engine_reply(raw, value & ((1 << 8 * size) - 1)))
-        data = read_wide(function.region_read, region, offset, size)
+        with self._model_lock:
+            data = read_wide(function.region_read, region, offset, size)
         return int(lib.engine_reply_bytes(raw, data, size))
 
 

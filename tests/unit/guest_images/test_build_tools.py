@@ -109,7 +109,9 @@ def test_the_set_up_asks_for_everything_at_once_while_there_is_no_kernel(
 
 
 def test_the_set_up_asks_for_no_kernel_tools_once_there_is_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "flex" in prerequisites.needs()
+    assert "flex" in prerequisites.guest_needs()
     monkeypatch.setattr("guest_images.source_kernel.cached", lambda name: object())
-    assert "flex" not in prerequisites.needs()
-    assert "gcc" in prerequisites.needs()
+    assert "flex" not in prerequisites.guest_needs()
+    assert "gcc" in prerequisites.guest_needs()
+    monkeypatch.setenv("LUSCOPE_LINUX_SOURCE", "/a/tree")
+    assert "flex" in prerequisites.guest_needs()

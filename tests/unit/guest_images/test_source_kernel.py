@@ -326,7 +326,11 @@ def test_the_identity_is_readable_json(
 
 def test_the_commands_of_copied_objects_name_their_new_place(tmp_path: Path) -> None:
     old, new = tmp_path / "old tree", tmp_path / "new"
-    kept = {"a/.one.o.cmd": f"cmd := gcc {old}/one.c\n", ".two.o.cmd": "cmd := gcc ../two.c\n", "a/one.o": str(old)}
+    kept = {
+        "a/.one.o.cmd": f"cmd := gcc {old}/one.c\n",
+        ".two.o.cmd": "cmd := gcc ../two.c\n",
+        "a/one.o": str(old),
+    }
     for name, text in kept.items():
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         (new / name).write_text(text)

@@ -153,3 +153,17 @@ def test_the_set_up_makes_everything_ready_the_slowest_last(monkeypatch: pytest.
     doctor.setup(progress)
     assert made == ["qemu", "initramfs", "debian", "luo"]
     assert any("release-of-luo" in end for end in progress.ends)
+
+
+def test_the_set_up_asks_for_every_tool_before_it_fetches_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guest_images.source_kernel.cached", lambda name: None)
+    monkeypatch.setattr(
+        "guest_images.build_tools.missing", lambda needs: [need for need in needs if need != "gcc"]
+    )
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    progress = RememberingProgress()
+    with pytest.raises(
+        ImageError, match=r"the set-up needs libc\.a, make, .*flex.*: run as root: apt-get install "
+    ):
+        doctor.setup(progress)
+    assert progress.steps == []
