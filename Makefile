@@ -20,7 +20,7 @@ C_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror
 CORE_C := $(wildcard qemu_plugin/native/src/*.c)
 AGENT_C := $(wildcard guest_images/agent/*.c)
 
-.PHONY: help setup install run test check bench clean distclean
+.PHONY: help setup install run test test-wheel check bench clean distclean
 
 help: ## print this
 	@echo "luscope, an oscilloscope for Linux PCI live update"
@@ -34,6 +34,18 @@ run: setup ## run the shipped experiment (RUN_OPTIONS="...")
 
 test: setup ## run all tests, with real guests (TEST_OPTIONS="-k ...")
 	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+# Against what a user installs: nothing of the checkout but the tests is within reach.
+test-wheel: setup ## build the wheel, install it into an environment of its own, run the tests against it
+	@rm -rf build/wheel
+	mkdir -p build/wheel/tree
+	echo "building the wheel ..."
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel/build.log 2>&1 || { tail -20 build/wheel/build.log; exit 1; }
+	$(BIN)/python -m venv build/wheel/venv
+	for wheel in build/wheel/*.whl; do build/wheel/venv/bin/python -m pip install --quiet "$$wheel[test]"; done
+	cp -r tests README.md pyproject.toml build/wheel/tree
+	cd build/wheel/tree
+	../venv/bin/pytest $(TEST_OPTIONS)
 
 check: install ## look for mistakes without running anything: style, types, layers, C warnings
 	@echo "ruff, mypy, import-linter, C warnings ..."
