@@ -76,9 +76,11 @@ class DirectoryArchive:
             packages = self._packages(suite)
             packages.touch()
             data = packages.read_bytes()
+            # A package of backports is taken only when it, or its suite, is asked for.
+            aside = "NotAutomatic: yes\nButAutomaticUpgrades: yes\n" if suite.endswith("-backports") else ""
             (self.directory / "dists" / suite / "Release").write_text(
                 f"Origin: Debian\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\nComponents: main\n"
-                "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+                f"{aside}Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
                 f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/Packages\n"
             )
 

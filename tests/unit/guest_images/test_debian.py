@@ -32,6 +32,7 @@ def filled(archive: DirectoryArchive) -> DirectoryArchive:
     archive.add(
         "trixie-backports", "tool", "1:11.1.3+ds-1~bpo13+1", {"usr/bin/tool": b"new"}, "libnew (>= 2)"
     )
+    archive.add("trixie", "libnew", "1", {"usr/lib/libold": b"lib"})
     archive.add("trixie-backports", "libnew", "2", {"usr/lib/libnew": b"lib"}, "libbase")
     archive.publish("trixie", "trixie-backports")
     return archive
@@ -46,6 +47,17 @@ def test_the_newest_version_in_the_range_is_found_with_its_suite(
     assert debian.find(pin("tool", "10.0", "11~"), SUITES, progress)[1] == [
         Package("tool", "1:10.0.13+ds-0+deb13u1", "trixie")
     ]
+
+
+def test_versions_are_ordered_as_debian_orders_them(
+    archive: DirectoryArchive, progress: RememberingProgress
+) -> None:
+    for version in ("1:9.9-1", "1:10.0~rc1-1", "1:10.0-1", "2-1"):
+        archive.add("trixie", "tool", version, {})
+    archive.publish("trixie", "trixie-backports")
+    assert debian.find(pin("tool"), SUITES, progress)[1][0].version == "1:10.0-1"
+    assert debian.find(pin("tool", "1", "10.0"), SUITES, progress)[1][0].version == "1:10.0~rc1-1"
+    assert debian.find(pin("tool", "1", "10.0~"), SUITES, progress)[1][0].version == "1:9.9-1"
 
 
 @pytest.mark.parametrize("wanted", [pin("tool", "12"), pin("tool", "1", "10~"), pin("absent")])
@@ -161,7 +173,7 @@ def test_hooks_pins_and_a_default_release_of_the_host_have_no_say(
     filled: DirectoryArchive, progress: RememberingProgress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooked = tmp_path / "hooked"
-    (tmp_path / "preferences").write_text("Package: tool\nPin: version 1:10*\nPin-Priority: 1001\n")
+    (tmp_path / "preferences").write_text("Package: libnew\nPin: version *\nPin-Priority: -1\n")
     (tmp_path / "apt.conf").write_text(
         f'APT::Update::Post-Invoke {{ "touch {hooked}"; }};\n'
         'APT::Default-Release "bookworm";\n'
@@ -171,6 +183,7 @@ def test_hooks_pins_and_a_default_release_of_the_host_have_no_say(
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     apt, packages = debian.find(pin("tool", "10.1"), SUITES, progress)
     assert len(apt.download_closure(packages, tmp_path / "debs", progress)) == 3
+    assert len(apt.download(packages, tmp_path, progress)) == 1
     assert not hooked.exists()
     assert "proxy.example" in capture([*apt._apt("apt-config"), "dump", "Acquire::http::Proxy"])
 

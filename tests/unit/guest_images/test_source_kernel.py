@@ -170,6 +170,8 @@ def test_a_kernel_based_on_another_compiles_only_what_its_patches_touch(
     assert {"CONFIG_A=y", "CONFIG_PCI=y"} <= set((made.image.parent / "config").read_text().split())
     # and the kernel that it is based on is as it was
     (base,) = (cache_root / "tree").glob("luo-7*")
+    (patched,) = (cache_root / "tree").glob("luo-pci-7*")
+    assert (patched / "one.c").samefile(base / "one.c")  # its sources take no second gigabyte
     assert (base / "two.c").read_text() == "two\n"
     assert source_kernel.kernel("luo", progress) == luo
     assert kernel_build.Tree(base, base / "o").image.read_bytes() == luo.image.read_bytes()
@@ -290,9 +292,10 @@ def key(
     source: str = "7.3.4-1",
     patches: list[Path] | None = None,
     gcc: str = "gcc 12",
+    ld: str = "ld 2.40",
 ) -> str:
     return kernel_build.key(
-        asked or {"CONFIG_A": "y"}, source, patches or [], kernel_build.Toolchain(gcc, "ld 2.40")
+        asked or {"CONFIG_A": "y"}, source, patches or [], kernel_build.Toolchain(gcc, ld)
     )
 
 
@@ -305,6 +308,7 @@ def test_everything_that_decides_an_images_bits_is_in_its_key(tmp_path: Path) ->
         key({"CONFIG_A": "n"}),
         key(source="7.3.4-2"),
         key(gcc="gcc 14"),
+        key(ld="ld 2.44"),
         key(patches=[a]),
         key(patches=[a, b]),
         key(patches=[b, a]),
@@ -312,7 +316,7 @@ def test_everything_that_decides_an_images_bits_is_in_its_key(tmp_path: Path) ->
     assert len(set(keys)) == len(keys)
     assert key({"CONFIG_A": "y", "CONFIG_B": "n"}) == key({"CONFIG_B": "n", "CONFIG_A": "y"})
     (tmp_path / "a.patch").write_text("changed")
-    assert key(patches=[a]) != keys[4]
+    assert key(patches=[a]) != keys[5]
 
 
 def test_the_identity_is_readable_json(
