@@ -170,15 +170,8 @@ class AptRoot:
             ImageError: as `download`, or the dependencies cannot be met.
         """
         (directory / "partial").mkdir(parents=True, exist_ok=True)
-        command = [
-            "install",
-            "--download-only",
-            "-y",
-            "-t",
-            packages[0].suite,
-            "-o",
-            f"Dir::Cache::archives={directory}",
-        ]
+        command = ["install", "--download-only", "-y", "-t", packages[0].suite]
+        command += ["-o", f"Dir::Cache::archives={directory}"]
         wanted = [f"{package.name}={package.version}" for package in packages]
         return self._fetch([*command, *wanted], directory, packages, progress)
 
@@ -195,9 +188,8 @@ class AptRoot:
             with cache.locked("apt", progress):
                 run([*self._apt("apt-get"), *command], progress, cwd=cwd)
         except CommandError as error:
-            (self._directory / _FETCHED).unlink(
-                missing_ok=True
-            )  # the lists may be too old: fetch them next time
+            # The lists may be too old: fetch them next time.
+            (self._directory / _FETCHED).unlink(missing_ok=True)
             raise self._explained(f"cannot download {names}", error) from error
         archives = sorted(directory.glob("*.deb"))
         if len(archives) < len(packages):
