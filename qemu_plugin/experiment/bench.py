@@ -215,6 +215,12 @@ class Bench:
         )
         self._agent_log.write(json.dumps({"t_ns": t_ns, "to_guest": is_to_guest, "line": line}) + "\n")
 
+    @property
+    def folder(self) -> Path:
+        """The private folder of this run's sockets, for what QEMU is to hand over in a file."""
+        assert self._folder is not None, "start() comes first"
+        return self._folder
+
     def mark(self, mark: Mark) -> None:
         """Record a moment that only the bench knows, now."""
         self.recording.append(Kind.MARK, value=int(mark))

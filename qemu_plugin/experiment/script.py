@@ -15,6 +15,7 @@ from pydev.units import bdf_text
 from qemu_plugin.errors import BenchError, UsageError
 from qemu_plugin.experiment.bench import Bench, command_line
 from qemu_plugin.experiment.loss import LostError
+from qemu_plugin.experiment.snapshot import SNAPSHOT_PHASES, locations, snapshot
 from qemu_plugin.experiment.spec import EndpointSpec
 
 PLATFORM_IPI_VECTOR: Final = 0xF7
@@ -103,6 +104,8 @@ class Script:
         self.phase = phase
         if self.on_phase is not None:
             self.on_phase(phase)
+        if phase in SNAPSHOT_PHASES:
+            await snapshot(self.bench, phase if self.update == 1 else f"{phase}-{self.update}")
         for step in self.bench.experiment.steps:
             if step.phase == phase:
                 await self._perform(step.agent, step.qmp)
@@ -155,7 +158,7 @@ class Script:
 
     async def _find_endpoints(self) -> None:
         """Ask QEMU where the guest's firmware and kernel have put each endpoint."""
-        found = dict(_locations(await self.bench.qmp("query-pci")))
+        found = dict(locations(await self.bench.qmp("query-pci")))
         for index, spec in enumerate(self.bench.experiment.endpoints):
             if spec.id not in found:
                 raise BenchError(f"the guest's firmware gave endpoint {spec.id} no bus number")
@@ -254,18 +257,3 @@ class _WrittenSlots:
         )
         self._total += int(np.count_nonzero(written))
         return self._total
-
-
-def _locations(buses: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Each device that has an id and its bus/device/function, from the reply to `query-pci`."""
-    found = []
-    for bus in buses:
-        for device in bus.get("devices", ()):
-            if device.get("qdev_id"):
-                found.append(
-                    (device["qdev_id"], device["bus"] << 8 | device["slot"] << 3 | device["function"])
-                )
-            bridge = device.get("pci_bridge")
-            if bridge:
-                found += _locations([{"devices": bridge.get("devices", ())}])
-    return found

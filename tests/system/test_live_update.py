@@ -2,6 +2,7 @@
 """The main job, for real: a guest boots, live-updates itself, and the wire is judged."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,23 @@ async def test_judging_again_without_the_machine_gives_the_same_verdict(
         await run.finish()
     _, again = judge.judge_again(rundir.opened(run.run.path))
     assert json.loads(judge.as_json(again)) == json.loads(run.run.verdict.read_text())
+
+
+async def test_the_config_space_of_every_function_is_kept_as_lspci_reads_it(shared_run: Path) -> None:
+    command_low = {}
+    for phase in ("frozen", "updated", "finished"):
+        functions = (shared_run / f"config-{phase}.lspci").read_text().split("\n\n")
+        parsed = {
+            text.split()[1]: bytes.fromhex("".join(re.findall(r"^..+?: (.*)$", text, re.M)))
+            for text in functions
+        }
+        assert set(parsed) >= {"ep0", "ep1", "ep2", "rp1", "up1", "dn1", "dn2", "rp2"}
+        assert parsed["ep0"][:4] == bytes.fromhex("e51d554c")
+        assert parsed["dn1"][0x0E] & 0x7F == 1
+        command_low[phase] = parsed["ep0"][4]
+    assert command_low["frozen"] & 4
+    assert not command_low["updated"] & 4
+    assert command_low["finished"] & 4
 
 
 async def test_a_plain_kexec_is_not_taken_for_a_live_update(live_update: LiveUpdateFactory) -> None:
