@@ -27,6 +27,7 @@ def header(experiment: Experiment, images: Images) -> dict[str, Any]:
             "description": experiment.description,
             "policy": experiment.policy,
             "updates": experiment.update.count,
+            "expect_guest": experiment.expect.guest,
             "accelerator": experiment.guest.accelerator,
         },
         "kernels": {

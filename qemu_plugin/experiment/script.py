@@ -4,6 +4,7 @@
 The script is a generator of phases: it stops at each phase that a host can hold, and goes on when asked to.
 """
 
+import errno
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,7 @@ from qemu_plugin.errors import BenchError, UsageError
 from qemu_plugin.experiment.bench import Bench, command_line
 from qemu_plugin.experiment.loss import LostError
 from qemu_plugin.experiment.snapshot import SNAPSHOT_PHASES, locations, snapshot
-from qemu_plugin.experiment.spec import EndpointSpec
+from qemu_plugin.experiment.spec import EndpointSpec, Step
 
 PLATFORM_IPI_VECTOR: Final = 0xF7
 """linux arch/x86/include/asm/irq_vectors.h X86_PLATFORM_IPI_VECTOR: handled without a driver, counted as PLT."""
@@ -43,6 +44,11 @@ class _Streaming:
     token: int
     is_preserved: bool = False
     is_retrieved: bool = False
+
+
+def _pages(stream: _Streaming) -> int:
+    assert stream.spec.stream is not None, "only streaming endpoints are driven"
+    return stream.spec.stream.pages
 
 
 @dataclass(slots=True)
@@ -72,13 +78,16 @@ class Script:
     async def _one_update(self) -> AsyncIterator[str]:
         update = self.bench.experiment.update
         is_orchestrated = bool(self.hello.get("liveupdate")) and update.preserve_memory
-        if is_orchestrated:
-            await self.command("session", name=update.session)
-        for stream in self.streams:
-            await self._buffer(stream, is_orchestrated)
+        is_whole = await self._prepare(is_orchestrated)
         yield await self._enter("prepared")
         for stream in self.streams:
             await self._start(stream)
+        if not is_whole:
+            await self._go_on()
+            yield await self._enter("finished")
+            return
+        if update.cancel_first:
+            await self._cancel_and_prepare_anew()
         self.update += 1
         await self.command("load", cmdline=command_line(self.bench.experiment, self.update))
         for stream in self.streams:
@@ -89,16 +98,87 @@ class Script:
         self.is_frozen = True
         self.bench.mark(Mark.FROZEN_ACKNOWLEDGED)
         await self.bench.agent.send("frozen_ack")
-        self.hello = await self._hello_or_refusal()
+        hello = await self._hello_or_refusal()
+        if hello is None:
+            self.is_frozen = False
+            await self._go_on()
+            yield await self._enter("finished")
+            return
+        self.hello = hello
         yield await self._enter("updated")
         for stream in self.streams:
             await self._take_back(stream)
+        await self._finish(is_orchestrated)
+        yield await self._enter("finished")
+
+    async def _prepare(self, is_orchestrated: bool) -> bool:
+        """Make every stream's buffer and hand over what is to be preserved; False where the kernel refused one.
+
+        A refusal undoes the whole session: what was preserved before it is preserved no longer.
+        """
+        if is_orchestrated:
+            await self.command("session", name=self.bench.experiment.update.session)
+        for stream in self.streams:
+            try:
+                await self._buffer(stream, is_orchestrated)
+            except AgentError as error:
+                if not is_orchestrated or self.bench.experiment.expect.guest == "updated":
+                    raise
+                self.bench.note({"refused": dict(error.reply)})
+                await self._unpreserve()
+                await self.command(
+                    "buffer", bdf=stream.bdf, pages=_pages(stream), token=stream.token, preserve=0
+                )
+                return False
+        return True
+
+    async def _unpreserve(self) -> None:
+        """Close the session: everything in it is un-preserved."""
+        held = [stream for stream in self.streams if stream.is_preserved]
+        for stream in held:
+            stream.is_preserved = False
+        if held:
+            await self.command("unpreserve", token=held[0].token)
+
+    async def _cancel_and_prepare_anew(self) -> None:
+        """Un-preserve everything, see that the streams go on, and preserve the same buffers again."""
+        again = [stream for stream in self.streams if stream.is_preserved]
+        await self._unpreserve()
+        for stream in self.streams:
+            await self._slots_written(stream, FIRST_SLOTS)
+        await self.command("session", name=self.bench.experiment.update.session)
+        for stream in again:
+            await self.command("preserve", bdf=stream.bdf, token=stream.token)
+            stream.is_preserved = True
+
+    async def _go_on(self) -> None:
+        """The guest was not updated: every stream has to go on, until it is stopped and looked at."""
+        for stream in self.streams:
+            await self._slots_written(stream, FIRST_SLOTS)
+        for stream in self.streams:
+            await self.command("stop", bdf=stream.bdf)
+            await self.command("check", bdf=stream.bdf)
+        await self._unpreserve()
+
+    async def _finish(self, is_orchestrated: bool) -> None:
+        """Stop and check the streams, and finish the session.
+
+        A driver has its device finished while it is in use, and catches up with what it missed; user space has
+        nothing that could be finished after the stream's end.
+        """
+        is_retrieved = is_orchestrated and any(stream.is_retrieved for stream in self.streams)
+        is_driven = bool(self.hello.get("driver"))
+        session = self.bench.experiment.update.session
+        if is_retrieved and is_driven:
+            await self.command("finish", session=session)
+            for stream in self.streams:
+                if stream.is_retrieved:
+                    await self._slots_written(stream, self.bench.experiment.update.resume_slots)
         for stream in self.streams:
             await self._end(stream)
-        if is_orchestrated and any(stream.is_retrieved for stream in self.streams):
-            await self.command("finish", session=update.session)
+        if is_retrieved and not is_driven:
+            await self.command("finish", session=session)
         self.is_frozen = False
-        yield await self._enter("finished")
 
     async def _enter(self, phase: str) -> str:
         self.phase = phase
@@ -108,15 +188,27 @@ class Script:
             await snapshot(self.bench, phase if self.update == 1 else f"{phase}-{self.update}")
         for step in self.bench.experiment.steps:
             if step.phase == phase:
-                await self._perform(step.agent, step.qmp)
+                await self._perform(step)
         return phase
 
-    async def _perform(self, agent: Mapping[str, Any] | None, qmp: Mapping[str, Any] | None) -> None:
-        if agent is not None:
-            members = {key: self._filled(value) for key, value in agent.items() if key != "cmd"}
-            await self.command(agent["cmd"], **members)
-        if qmp is not None:
-            await self.bench.qmp(qmp["execute"], qmp.get("arguments"))
+    async def _perform(self, step: Step) -> None:
+        if step.agent is not None:
+            members = {key: self._filled(value) for key, value in step.agent.items() if key != "cmd"}
+            await self._perform_command(step.agent["cmd"], members, step.errno)
+        if step.qmp is not None:
+            await self.bench.qmp(step.qmp["execute"], step.qmp.get("arguments"))
+
+    async def _perform_command(self, name: str, members: Mapping[str, Any], wanted: str | None) -> None:
+        """A step's command; where it names an errno, the kernel has to refuse with exactly that."""
+        try:
+            await self.command(name, **members)
+        except AgentError as error:
+            got = error.reply.get("errno")
+            if wanted is None or got != getattr(errno, wanted):
+                raise
+            return
+        if wanted is not None:
+            raise BenchError(f"the kernel was to refuse {name} with {wanted}, and did not")
 
     def _filled(self, value: Any) -> Any:
         """`@ep0` in a step stands for the BDF of that endpoint."""
@@ -144,8 +236,11 @@ class Script:
             self.bench.agent.event(name, timeout_s=timeout_s), f"the agent's {name}", timeout_s + 1
         )
 
-    async def _hello_or_refusal(self) -> Mapping[str, Any]:
-        """The incoming kernel's hello; LostError where the system call came back with an error instead."""
+    async def _hello_or_refusal(self) -> Mapping[str, Any] | None:
+        """The incoming kernel's hello; None where the system call came back with an error, as was expected.
+
+        LostError where nobody expected it.
+        """
         limit = self.bench.experiment.deadlines.update_s
         event = await self.bench.watch.guard(
             self.bench.agent.event("hello", "reboot_failed", timeout_s=limit),
@@ -153,7 +248,9 @@ class Script:
             limit + 1,
         )
         if event.get("event") == "reboot_failed":
-            raise LostError(f"the kernel refused to update: errno {event.get('errno')}")
+            if self.bench.experiment.expect.guest != "refused":
+                raise LostError(f"the kernel refused to update: errno {event.get('errno')}")
+            return None
         return event
 
     async def _find_endpoints(self) -> None:
@@ -169,15 +266,16 @@ class Script:
 
     async def _buffer(self, stream: _Streaming, is_orchestrated: bool) -> None:
         assert stream.spec.stream is not None
-        stream.is_preserved = is_orchestrated and stream.spec.preserve
+        wanted = is_orchestrated and stream.spec.preserve
         stream.is_retrieved = False
         await self.command(
             "buffer",
             bdf=stream.bdf,
-            pages=stream.spec.stream.pages,
+            pages=_pages(stream),
             token=stream.token,
-            preserve=int(stream.is_preserved),
+            preserve=int(wanted),
         )
+        stream.is_preserved = wanted
 
     async def _start(self, stream: _Streaming) -> None:
         program = stream.spec.stream
@@ -201,6 +299,8 @@ class Script:
         """
         assert stream.spec.stream is not None
         if not stream.is_preserved or not self.hello.get("liveupdate"):
+            return
+        if not self.bench.experiment.update.retrieve:
             return
         session = self.bench.experiment.update.session
         try:

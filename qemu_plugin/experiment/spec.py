@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An experiment as a TOML file: what runs, what is preserved, what is done at which phase, what is expected."""
 
+import errno
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,10 @@ class Update:
     session: str = "luscope"
     preserve_memory: bool = True
     """False: the stream's buffer is ordinary memory, which the incoming kernel knows nothing of."""
+    cancel_first: bool = False
+    """Preserve, un-preserve and go on, before the update."""
+    retrieve: bool = True
+    """False: nobody asks the incoming kernel for what was preserved."""
     resume_slots: int = 128
     """How many slots have to be written after the device is claimed again, before the stream is stopped."""
 
@@ -81,7 +86,11 @@ class Step:
 
     phase: str
     agent: Mapping[str, Any] | None = None
+    """`cmd` and its members; `@ID` stands for an endpoint's BDF."""
     qmp: Mapping[str, Any] | None = None
+    """`execute` and `arguments`."""
+    errno: str | None = None
+    """The kernel has to refuse the agent's command with this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +340,10 @@ def _check_choices(experiment: Experiment, where: str) -> None:
         if (step.agent is None) == (step.qmp is None):
             raise UsageError(f"{where}: [[step]] {number}: give either agent or qmp")
         key, action = ("agent", step.agent) if step.agent is not None else ("qmp", step.qmp)
+        if step.errno is not None and (key != "agent" or step.errno not in errno.errorcode.values()):
+            raise UsageError(
+                f"{where}: [[step]] {number}: errno is a name such as EBUSY, of an agent's refusal"
+            )
         verb = "cmd" if key == "agent" else "execute"
         if not isinstance((action or {}).get(verb), str):
             raise UsageError(f'{where}: [[step]] {number}: {key} needs {verb} = "..."')
