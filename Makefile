@@ -26,7 +26,7 @@ help: ## print this
 	@echo "luscope, an oscilloscope for Linux PCI live update"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: install ## install everything and make QEMU and the guest's kernels ready (about five minutes, once)
+setup: install ## install everything and make QEMU and the guest's kernels ready (about six minutes, once)
 	@$(BIN)/luscope setup
 
 run: setup ## run the shipped experiment (RUN_OPTIONS="...")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The stream endpoint's registers as a C header: `python -m guest_images.headers` writes it.
+"""The guest's C headers that are made: `python -m guest_images.headers` writes them.
 
-It is checked in, so that the agent can be built by a C compiler alone; a test holds it to the declaration.
+The stream endpoint's registers are declared in Python; what the driver offers is declared beside the driver. Agent and
+driver have each a copy of what they need, so that a C compiler alone builds either; a test holds the copies to it.
 """
 
 from pathlib import Path
@@ -11,11 +12,15 @@ from pydev.endpoints import stream_registers
 from pydev.endpoints.stream_registers import STREAM_REGISTERS
 from pydev.registers import c_header
 
-STREAM_HEADER: Final = Path(__file__).parent / "agent" / "stream_regs.h"
+_AGENT: Final = Path(__file__).parent / "agent"
+_DRIVER: Final = Path(__file__).parent / "driver"
+STREAM_HEADERS: Final = (_AGENT / "stream_regs.h", _DRIVER / "stream_regs.h")
+DRIVER_ABI: Final = _DRIVER / "luscope_stream.h"
+AGENT_ABI: Final = _AGENT / "luscope_stream.h"
 
 
 def stream_header() -> str:
-    """The text that STREAM_HEADER has to have."""
+    """The text that each of STREAM_HEADERS has to have."""
     constants = {
         "ID_VALUE": stream_registers.Id.fields["value"].reset,
         "SIZE_BYTES": stream_registers.BAR_BYTES,
@@ -24,8 +29,10 @@ def stream_header() -> str:
 
 
 def main() -> None:
-    """Write the header anew."""
-    STREAM_HEADER.write_text(stream_header(), encoding="ascii")
+    """Write them anew."""
+    for header in STREAM_HEADERS:
+        header.write_text(stream_header(), encoding="ascii")
+    AGENT_ABI.write_bytes(DRIVER_ABI.read_bytes())
 
 
 if __name__ == "__main__":

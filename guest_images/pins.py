@@ -38,7 +38,7 @@ class Pin:
 
     `room_mib` is the space that getting them takes. For a kernel built here `fragments` are files of
     `guest_images/kernel`, in order; one that is `based_on` another has the other's source, fragments and
-    patches first.
+    patches first. `overlay` names folders of `guest_images` and where in the tree their files are copied.
     """
 
     names: tuple[str, ...]
@@ -47,6 +47,7 @@ class Pin:
     room_mib: int
     fragments: tuple[str, ...] = ()
     based_on: str | None = None
+    overlay: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_built(self) -> bool:
@@ -83,6 +84,7 @@ def _pin(table: Mapping[str, Any]) -> Pin:
         room_mib=table["room_mib"],
         fragments=tuple(table.get("fragments", ())),
         based_on=table.get("based_on"),
+        overlay=tuple(table.get("overlay", {}).items()),
     )
 
 

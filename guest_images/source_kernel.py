@@ -8,6 +8,7 @@ separate entry whose name is a digest of all that decides the image's bits.
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from guest_images.kernel_image import KernelImage
 from guest_images.progress import Progress
 
 _RECIPES = Path(__file__).parent / "kernel"
+_OVERLAID = {".c", ".h", ""}  # sources, Kconfig and Makefile; not what is about them
 
 
 def cached(name: str) -> KernelImage | None:
@@ -106,7 +108,7 @@ def _entry(name: str, sources: Path) -> Path:
     key = kernel_build.key(
         kernel_build.asked(_fragments(name)),
         _source_version(sources),
-        _patches(name),
+        [*_patches(name), *(source for source, _ in _overlay(name))],
         kernel_build.toolchain(),
     )
     return cache.root() / "kernel" / f"{name}-{key}"
@@ -151,6 +153,16 @@ def _patches(name: str) -> list[Path]:
     return [*(_patches(based_on) if based_on else []), *_own_patches(name)]
 
 
+def _overlay(name: str) -> list[tuple[Path, Path]]:
+    """The files that are put into the tree: where each is, and where it goes (relative to the tree)."""
+    return [
+        (file, Path(target) / file.name)
+        for folder, target in pins.kernel(name).overlay
+        for file in sorted((_RECIPES.parent / folder).iterdir())
+        if file.is_file() and file.suffix in _OVERLAID
+    ]
+
+
 # A tree is called NAME-VERSION-PATCHES; a version has no hyphen in its upstream part here, but a Debian
 # revision.
 
@@ -168,7 +180,8 @@ def _source_version(tree: Path) -> str:
 
 
 def _patches_digest(name: str) -> str:
-    joined = b"".join(patch.name.encode() + patch.read_bytes() for patch in _patches(name))
+    files = [*_patches(name), *(source for source, _ in _overlay(name))]
+    joined = b"".join(file.name.encode() + file.read_bytes() for file in files)
     return hashlib.sha256(joined).hexdigest()[:8]
 
 
@@ -221,5 +234,12 @@ def _derived_tree(name: str, based_on: str, progress: Progress) -> Path:
             run(["cp", "-a", "--reflink=auto", str(base / "o"), str(staging)], progress)
         kernel_build.relocate(staging / "o", base, target)
         kernel_build.apply(_own_patches(name), staging, progress)
+        for source, destination in _overlay(name):
+            (staging / destination).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, staging / destination)
 
-    return cache.install(target, fill, progress)
+    installed = cache.install(target, fill, progress)
+    for outdated in (cache.root() / "tree").glob(f"{name}-[0-9]*"):
+        if outdated != installed:  # 200 MB of objects each, and made anew in seconds
+            shutil.rmtree(outdated, ignore_errors=True)
+    return installed

@@ -25,7 +25,7 @@ EXIT_BENCH = 3
 EXIT_INTERRUPTED = 130
 EXIT_BISECT_SKIP = 125
 
-DEFAULT_EXPERIMENT = "unpatched"
+DEFAULT_EXPERIMENT = "live-update"
 
 
 def progress() -> Progress:
@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Boot a guest, let it live-update itself, judge the wire.
 
-    EXPERIMENT is the name of a shipped experiment or a TOML file (default: unpatched).
+    EXPERIMENT is the name of a shipped experiment or a TOML file (default: live-update).
     """
     from qemu_plugin.experiment import judge, spec
     from qemu_plugin.experiment.images import prepare

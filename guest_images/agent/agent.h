@@ -68,6 +68,7 @@ int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)
 const char *failure_text(void);
 void reply_begin(void);
 void reply_end(void);
+void reply_begin_error(int error);
 void reply_error(uint64_t seq, int error);
 uint64_t now_ns(void);
 uint64_t kernel_update_number(void);
@@ -100,9 +101,10 @@ int luo_finish(int session);
 int luo_session_close(int session);
 command_fn cmd_session;
 
-/* ring.c: a memfd of ring pages and one mailbox page after them, per endpoint */
+/* ring.c: ring pages and one mailbox page after them, per endpoint: a memfd's, or the driver's */
 struct ring {
-	int memfd;		/* owned; -1 before there is a ring */
+	int fd;			/* owned; -1 before there is a ring */
+	bool is_driver;		/* fd is the driver's device, not a memfd */
 	uint8_t *memory;	/* owned mapping of pages + 1 pages */
 	unsigned int pages;	/* ring pages, without the mailbox page */
 	uint64_t token;
@@ -123,11 +125,29 @@ int endpoint_with_ring(const char *bdf, struct endpoint **endpoint);
 struct endpoint *endpoint_at(unsigned int index);
 void put_frames(const char *key, const uint64_t *frames, unsigned int count);
 int ring_init(struct ring *ring, const char *name, unsigned int pages);
+void ring_fill_mailbox(const struct ring *ring);
 void ring_deinit(struct ring *ring);
 uint64_t *ring_mailbox(const struct ring *ring);
 int ring_map(struct ring *ring, unsigned int pages);
 int ring_preserve(struct ring *ring, int session, uint64_t token);
 int ring_locate(struct ring *ring, unsigned int *moved);
+
+/* driver.c: the kernel's driver for an endpoint, where there is one */
+struct stream_settings {
+	uint64_t period_ns, interrupt_every, vector, generation, interrupt_enable;
+};
+
+bool driver_is_anywhere(void);
+bool driver_has(const char *bdf);
+bool driver_is_fd(int fd);
+int driver_ring_init(struct ring *ring, const char *bdf, unsigned int pages);
+int driver_ring_map(struct ring *ring, unsigned int pages);
+int driver_frames(const struct ring *ring, uint64_t *frames);
+int driver_start(const struct ring *ring, const struct stream_settings *settings);
+int driver_stop(struct endpoint *endpoint);
+int driver_is_running(struct endpoint *endpoint, bool *is_running);
+int driver_put_status(struct endpoint *endpoint, bool is_whole);
+void driver_put_refusal(const char *bdf);
 
 /* preserve.c */
 command_fn cmd_buffer, cmd_preserve, cmd_unpreserve, cmd_retrieve, cmd_finish;

@@ -125,6 +125,8 @@ int cmd_check(const struct json_object *request)
 		return fail(EBUSY, "%s is streaming: stop it first", bdf);
 	reply_begin();
 	put_string("report", "check");
+	if (endpoint->ring.is_driver)
+		put_bool("driver", true);
 	put_string("bdf", bdf);
 	put_slots(&endpoint->ring);
 	put_bad_slots(&endpoint->ring);

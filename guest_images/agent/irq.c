@@ -80,6 +80,11 @@ int cmd_arm(const struct json_object *request)
 		return error;
 	if (vector > PCI_MSIX_FLAGS_QSIZE || guest_vector < 0x20 || guest_vector > 0xff)
 		return fail(EINVAL, "vector or guest_vector is out of range");
+	if (driver_has(bdf)) {	/* which has set up its vectors itself, or will at finish */
+		reply_begin();
+		put_bool("driver", true);
+		return 0;
+	}
 	error = arm(bdf, vector, guest_vector, &before, &after);
 	if (error)
 		return error;

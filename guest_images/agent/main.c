@@ -102,13 +102,25 @@ void reply_end(void)
 	reply_state = REPLY_SENT;
 }
 
-void reply_error(uint64_t seq, int error)
+static void put_error(uint64_t seq, int error)
 {
 	line_begin();
 	put_u64("re", seq);
 	put_bool("ok", false);
 	put_u64("errno", error);
 	put_string("error", failure);
+}
+
+/* Starts the error reply of the command under way, for one that has more to say than fail() holds. */
+void reply_begin_error(int error)
+{
+	put_error(command_seq, error);
+	reply_state = REPLY_BEGUN;
+}
+
+void reply_error(uint64_t seq, int error)
+{
+	put_error(seq, error);
 	line_end();
 }
 
@@ -163,6 +175,7 @@ static void say_hello(void)
 	put_string("release", names.release);
 	put_bool("incoming", kernel_update_number() > 0);
 	put_bool("liveupdate", luo_is_present());
+	put_bool("driver", driver_is_anywhere());
 	put_u64("update", kernel_update_number());
 	put_string("boot_id", boot_id);
 	put_kernel_facts();

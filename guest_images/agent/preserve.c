@@ -16,6 +16,8 @@ static void put_report(const char *report, const struct endpoint *endpoint)
 	const struct ring *ring = &endpoint->ring;
 
 	put_string("report", report);
+	if (ring->is_driver)
+		put_bool("driver", true);
 	put_string("bdf", endpoint->bdf);
 	put_u64("token", ring->token);
 	put_frames("ranges", ring->frames, ring->pages);
@@ -34,7 +36,7 @@ static int want_pages(const struct json_object *request, uint64_t *pages)
 /* Only a buffer that no session holds and no device writes to makes way for another. */
 static int replace_ring(struct endpoint *endpoint)
 {
-	if (endpoint->ring.memfd < 0)
+	if (endpoint->ring.fd < 0)
 		return 0;
 	if (endpoint->ring.session >= 0)
 		return fail(EEXIST, "%s has a buffer, and a session holds it", endpoint->bdf);
@@ -73,7 +75,8 @@ int cmd_buffer(const struct json_object *request)
 		error = replace_ring(endpoint);
 	if (error)
 		return error;
-	error = ring_init(&endpoint->ring, name, pages);
+	error = driver_has(bdf) ? driver_ring_init(&endpoint->ring, bdf, pages) :
+				  ring_init(&endpoint->ring, name, pages);
 	if (error)
 		return error;
 	endpoint->ring.token = token;
@@ -91,6 +94,8 @@ int cmd_buffer(const struct json_object *request)
 		put_report("preserve", endpoint);
 		put_u64("moved", moved);
 	} else {
+		if (endpoint->ring.is_driver)
+			put_bool("driver", true);
 		put_string("bdf", bdf);
 		put_frames("ranges", endpoint->ring.frames, pages);
 		put_mailbox(&endpoint->ring);
@@ -140,6 +145,14 @@ static struct endpoint *find_token(uint64_t token)
 			return endpoint;
 	}
 	return NULL;
+}
+
+static bool has_driver(int session)
+{
+	for (unsigned int i = 0; i < MAX_ENDPOINTS; i++)
+		if (endpoint_at(i)->ring.session == session && endpoint_at(i)->ring.is_driver)
+			return true;
+	return false;
 }
 
 /* Lists [[bdf,token],...] of what a session holds, and forgets that it does. */
@@ -230,15 +243,21 @@ int cmd_retrieve(const struct json_object *request)
 		error = endpoint_get(bdf, &endpoint);
 	if (error)
 		return error;
-	if (endpoint->ring.memfd >= 0)
+	if (endpoint->ring.fd >= 0)
 		return fail(EEXIST, "%s has a buffer already", bdf);
 	began_ns = now_ns();
 	error = luo_retrieve_session(session_name, &session);
 	if (!error)
-		error = luo_retrieve(session, token, &endpoint->ring.memfd);
+		error = luo_retrieve(session, token, &endpoint->ring.fd);
 	took_ns = now_ns() - began_ns;
+	if (error && driver_has(bdf)) {
+		reply_begin_error(-error);
+		driver_put_refusal(bdf);
+		return 0;
+	}
 	if (error)
 		return error;
+	endpoint->ring.is_driver = driver_is_fd(endpoint->ring.fd);
 	endpoint->ring.token = token;
 	endpoint->ring.session = session;
 	error = ring_map(&endpoint->ring, pages);
@@ -272,6 +291,8 @@ int cmd_finish(const struct json_object *request)
 		return error;
 	reply_begin();
 	put_string("report", "finish");
+	if (has_driver(session))
+		put_bool("driver", true);
 	put_string("session", name);
 	put_u64("took_ns", took_ns);
 	put_and_release(session);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The table of endpoints, and the memory each one streams into: a memfd of ring pages with one
- * mailbox page behind them.
+ * The table of endpoints, and the memory each one streams into: ring pages with one mailbox page
+ * behind them, of a memfd, or of the kernel's driver (driver.c).
  */
 #define _GNU_SOURCE	/* memfd_create */
 #include <errno.h>
@@ -22,7 +22,7 @@ struct endpoint *endpoint_at(unsigned int index)
 {
 	if (!is_initialised) {
 		for (unsigned int i = 0; i < MAX_ENDPOINTS; i++)
-			endpoints[i].ring = (struct ring){ .memfd = -1, .session = -1 };
+			endpoints[i].ring = (struct ring){ .fd = -1, .session = -1 };
 		is_initialised = true;
 	}
 	return &endpoints[index];
@@ -56,7 +56,7 @@ int endpoint_get(const char *bdf, struct endpoint **endpoint)
 int endpoint_with_ring(const char *bdf, struct endpoint **endpoint)
 {
 	*endpoint = endpoint_find(bdf);
-	if (!*bdf || !*endpoint || (*endpoint)->ring.memfd < 0)
+	if (!*bdf || !*endpoint || (*endpoint)->ring.fd < 0)
 		return fail(ENOENT, "%.32s has no buffer", bdf);
 	return 0;
 }
@@ -81,26 +81,29 @@ void ring_deinit(struct ring *ring)
 {
 	if (ring->memory)
 		munmap(ring->memory, (ring->pages + 1) * PAGE_BYTES);
-	if (ring->memfd >= 0)
-		close(ring->memfd);
+	if (ring->fd >= 0)
+		close(ring->fd);
 	ring->memory = NULL;
-	ring->memfd = -1;
+	ring->fd = -1;
+	ring->is_driver = false;
 	ring->session = -1;
 }
 
-/* Maps ring->memfd, which has to be of exactly this size, and reads where its pages are. */
+/* Maps ring->fd, which has to be of exactly this size, and reads where its pages are. */
 int ring_map(struct ring *ring, unsigned int pages)
 {
 	size_t size_bytes = (pages + 1) * PAGE_BYTES;
 	struct stat facts;
 	void *memory;
 
-	if (fstat(ring->memfd, &facts))
+	if (ring->is_driver)
+		return driver_ring_map(ring, pages);
+	if (fstat(ring->fd, &facts))
 		return fail(errno, "fstat of the memfd: %s", strerror(errno));
 	if ((size_t)facts.st_size != size_bytes)
 		return fail(EINVAL, "the memfd has %llu bytes, %u ring pages and a mailbox page are %zu",
 			    (unsigned long long)facts.st_size, pages, size_bytes);
-	memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->memfd, 0);
+	memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
 	if (memory == MAP_FAILED)
 		return fail(errno, "mmap of the memfd: %s", strerror(errno));
 	ring->memory = memory;
@@ -114,14 +117,19 @@ uint64_t *ring_mailbox(const struct ring *ring)
 	return (uint64_t *)(ring->memory + (size_t)ring->pages * PAGE_BYTES);
 }
 
+void ring_fill_mailbox(const struct ring *ring)
+{
+	*ring_mailbox(ring) = MAILBOX_TAG << 32 | (kernel_update_number() + 1);
+}
+
 int ring_init(struct ring *ring, const char *name, unsigned int pages)
 {
 	int error = 0;
 
-	ring->memfd = memfd_create(name, MFD_CLOEXEC);
-	if (ring->memfd < 0)
+	ring->fd = memfd_create(name, MFD_CLOEXEC);
+	if (ring->fd < 0)
 		return fail(errno, "memfd_create: %s", strerror(errno));
-	if (ftruncate(ring->memfd, (pages + 1) * PAGE_BYTES))
+	if (ftruncate(ring->fd, (pages + 1) * PAGE_BYTES))
 		error = fail(errno, "ftruncate of the memfd: %s", strerror(errno));
 	if (!error)
 		error = ring_map(ring, pages);
@@ -131,7 +139,7 @@ int ring_init(struct ring *ring, const char *name, unsigned int pages)
 	for (unsigned int page = pages + 1; !error && page; page--)
 		memset(ring->memory + (page - 1) * PAGE_BYTES, 0, PAGE_BYTES);
 	if (!error)
-		*ring_mailbox(ring) = MAILBOX_TAG << 32 | (kernel_update_number() + 1);
+		ring_fill_mailbox(ring);
 	return error;
 }
 
@@ -141,7 +149,7 @@ int ring_init(struct ring *ring, const char *name, unsigned int pages)
  */
 int ring_preserve(struct ring *ring, int session, uint64_t token)
 {
-	int error = luo_preserve(session, ring->memfd, token);
+	int error = luo_preserve(session, ring->fd, token);
 
 	if (error)
 		return error;
@@ -155,10 +163,11 @@ int ring_locate(struct ring *ring, unsigned int *moved)
 	uint64_t before[MAX_RING_PAGES + 1];
 	int error;
 
-	if (mlock(ring->memory, (ring->pages + 1) * PAGE_BYTES))
+	if (!ring->is_driver && mlock(ring->memory, (ring->pages + 1) * PAGE_BYTES))
 		return fail(errno, "mlock of the memfd: %s", strerror(errno));
 	memcpy(before, ring->frames, sizeof(before));
-	error = page_frames(ring->memory, ring->pages + 1, ring->frames);
+	error = ring->is_driver ? driver_frames(ring, ring->frames) :
+				  page_frames(ring->memory, ring->pages + 1, ring->frames);
 	*moved = 0;
 	for (unsigned int i = 0; !error && i <= ring->pages; i++)
 		*moved += before[i] != ring->frames[i];

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The stream endpoint's registers: page table, start, claim, stop, counters. */
+/*
+ * The stream endpoint's registers: page table, start, claim, stop, counters. Where the kernel has a
+ * driver for the endpoint it is asked instead (driver.c), and nothing is written past it.
+ */
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <string.h>
@@ -93,10 +96,6 @@ static int become_master(const char *bdf, uint32_t *before, uint32_t *after)
 	return error;
 }
 
-struct stream_settings {
-	uint64_t period_ns, interrupt_every, vector, generation, interrupt_enable;
-};
-
 static int want_settings(const struct json_object *request, struct stream_settings *settings)
 {
 	int error = want_u64_or(request, "period_ns", 100000, &settings->period_ns);
@@ -134,6 +133,24 @@ static int start_stream(const struct endpoint *endpoint, const struct stream_set
 	return 0;
 }
 
+static int start_by_driver(struct endpoint *endpoint, const struct stream_settings *settings)
+{
+	uint32_t before, after;
+	int error = pci_config_read(endpoint->bdf, PCI_COMMAND, 2, &before);
+
+	if (!error)
+		error = driver_start(&endpoint->ring, settings);
+	if (!error)
+		error = pci_config_read(endpoint->bdf, PCI_COMMAND, 2, &after);
+	if (error)
+		return error;
+	reply_begin();
+	put_bool("driver", true);
+	put_u64("command_before", before);
+	put_u64("command_after", after);
+	return 0;
+}
+
 int cmd_stream(const struct json_object *request)
 {
 	struct stream_settings settings;
@@ -146,6 +163,8 @@ int cmd_stream(const struct json_object *request)
 		error = want_settings(request, &settings);
 	if (!error)
 		error = endpoint_with_ring(bdf, &endpoint);
+	if (!error && endpoint->ring.is_driver)
+		return start_by_driver(endpoint, &settings);
 	if (!error)
 		error = become_master(bdf, &before, &after);
 	if (!error)
@@ -160,32 +179,40 @@ int cmd_stream(const struct json_object *request)
 	return 0;
 }
 
+/* A driver has claimed its device when it retrieved it; then this only looks. */
 int cmd_claim(const struct json_object *request)
 {
 	uint32_t before, after;
+	bool has_driver = false;
 	const char *bdf;
 	int error = want_string(request, "bdf", &bdf);
 
 	if (!error)
+		error = check_bdf(bdf);
+	if (!error)
+		has_driver = driver_has(bdf);
+	if (!error && has_driver) {
+		error = pci_config_read(bdf, PCI_COMMAND, 2, &before);
+		after = before;
+	} else if (!error) {
 		error = become_master(bdf, &before, &after);
+	}
 	if (error)
 		return error;
 	reply_begin();
+	if (has_driver)
+		put_bool("driver", true);
 	put_u64("command_before", before);
 	put_u64("command_after", after);
 	return 0;
 }
 
-static int want_mapped(const struct json_object *request, struct endpoint **endpoint)
+static int want_endpoint(const struct json_object *request, struct endpoint **endpoint)
 {
 	const char *bdf;
 	int error = want_string(request, "bdf", &bdf);
 
-	if (!error)
-		error = endpoint_get(bdf, endpoint);
-	if (!error)
-		error = endpoint_map(*endpoint);
-	return error;
+	return error ? error : endpoint_get(bdf, endpoint);
 }
 
 static void put_counters(const struct endpoint *endpoint)
@@ -200,8 +227,12 @@ static void put_counters(const struct endpoint *endpoint)
 int cmd_status(const struct json_object *request)
 {
 	struct endpoint *endpoint;
-	int error = want_mapped(request, &endpoint);
+	int error = want_endpoint(request, &endpoint);
 
+	if (!error && driver_has(endpoint->bdf))
+		return driver_put_status(endpoint, true);
+	if (!error)
+		error = endpoint_map(endpoint);
 	if (error)
 		return error;
 	reply_begin();
@@ -210,12 +241,23 @@ int cmd_status(const struct json_object *request)
 	return 0;
 }
 
+static int stop_by_driver(struct endpoint *endpoint)
+{
+	int error = driver_stop(endpoint);
+
+	return error ? error : driver_put_status(endpoint, false);
+}
+
 int cmd_stop(const struct json_object *request)
 {
 	struct endpoint *endpoint;
 	uint64_t deadline_ns;
-	int error = want_mapped(request, &endpoint);
+	int error = want_endpoint(request, &endpoint);
 
+	if (!error && driver_has(endpoint->bdf))
+		return stop_by_driver(endpoint);
+	if (!error)
+		error = endpoint_map(endpoint);
 	if (error)
 		return error;
 	write32(endpoint, STREAM_CONTROL, read32(endpoint, STREAM_CONTROL) & ~STREAM_CONTROL_RUN);
@@ -230,7 +272,7 @@ int cmd_stop(const struct json_object *request)
 	return 0;
 }
 
-/* Leaves a mark of the guest's in the recording. */
+/* Leaves a mark of the guest's in the recording; a register that no driver has a use for. */
 int cmd_mark(const struct json_object *request)
 {
 	struct endpoint *endpoint;
@@ -238,7 +280,9 @@ int cmd_mark(const struct json_object *request)
 	int error = want_u64(request, "value", &value);
 
 	if (!error)
-		error = want_mapped(request, &endpoint);
+		error = want_endpoint(request, &endpoint);
+	if (!error)
+		error = endpoint_map(endpoint);
 	if (error)
 		return error;
 	write32(endpoint, STREAM_MARK, value);
@@ -247,5 +291,9 @@ int cmd_mark(const struct json_object *request)
 
 bool stream_is_running(struct endpoint *endpoint)
 {
+	bool is_running;
+
+	if (driver_has(endpoint->bdf) && !driver_is_running(endpoint, &is_running))
+		return is_running;
 	return !endpoint_map(endpoint) && read32(endpoint, STREAM_STATUS) & STREAM_STATUS_RUNNING;
 }

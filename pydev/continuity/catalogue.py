@@ -6,26 +6,38 @@ from typing import Any, Final
 
 from pydev.continuity.rule import SEVERITIES, Rule
 from pydev.continuity.rules.bars import BAR_FINAL
-from pydev.continuity.rules.command import BME_BRIDGE, BME_ENDPOINT
+from pydev.continuity.rules.catch_up import CATCH_UP
+from pydev.continuity.rules.command import BME_BRIDGE, BME_ENDPOINT, CONTROL_CLEARED
 from pydev.continuity.rules.dma import DMA_CONTINUITY
 from pydev.continuity.rules.guest import GUEST_UPDATED
 from pydev.continuity.rules.integrity import DMA_INTEGRITY
 from pydev.continuity.rules.interrupts import MSIX_TAKEOVER
+from pydev.continuity.rules.neutral import ACS_CONTROL, ARI_FORWARDING, DEVICE_CONTROL, LINK_CONTROL
 from pydev.continuity.rules.power import POWER_STATE
+from pydev.continuity.rules.preserved_set import PRESERVED_SET
 from pydev.continuity.rules.record import RECORD_COMPLETE
+from pydev.continuity.rules.reset import RESET
 from pydev.continuity.rules.routing import BUS_NUMBERS, REQUESTER_ID
 from pydev.errors import PolicyError
 
 _RULES: Final = (
     RECORD_COMPLETE,
+    PRESERVED_SET,
     GUEST_UPDATED,
+    POWER_STATE,
+    RESET,
     BME_ENDPOINT,
     BME_BRIDGE,
-    POWER_STATE,
+    CONTROL_CLEARED,
     BUS_NUMBERS,
     REQUESTER_ID,
+    ACS_CONTROL,
+    ARI_FORWARDING,
+    DEVICE_CONTROL,
+    LINK_CONTROL,
     BAR_FINAL,
     MSIX_TAKEOVER,
+    CATCH_UP,
     DMA_CONTINUITY,
     DMA_INTEGRITY,
 )
@@ -33,10 +45,9 @@ _RULES: Final = (
 NOT_OBSERVABLE: Final = {
     11: "AMD-Vi and SMMUv3 are programmed through MMIO, which is not recorded",
     12: "the IO-APIC and the local APICs are no PCI functions",
-    40: "QEMU models no link: its speed never has to be retrained",
     42: "QEMU's ports have no IDE extended capability",
     52: "this machine's root complex is described by ACPI and not programmed by a host driver",
-    60: "QEMU's ports have no power management capability",
+    60: "QEMU's ports have no power management capability; POWER-STATE judges ports that have one",
 }
 """Hazards that cannot show on this wire, with the reason."""
 

@@ -49,7 +49,14 @@ class Evidence:
             bdf = parse_bdf(message.string("bdf") or "")
         except ValueError:
             return None
-        return self.timeline.function_at(bdf, message.t_ns)
+        found = self.timeline.function_at(bdf, message.t_ns)
+        if found is not None:
+            return found
+        # The guest names it as it knew it, though the number above was lost since: by a reset, say.
+        begins = [b.begin.t_ns for b in self.blackouts if b.begin.t_ns <= message.t_ns]
+        before = self.timeline.function_at(bdf, begins[-1]) if begins else None
+        is_lost = before is not None and self.timeline.bdf_at(before.index, message.t_ns) is None
+        return before if is_lost else None
 
     def failed(self, rule: str, function: FunctionEntry | None = None) -> bool:
         """Whether an earlier rule failed, with a finding at this function if one is given."""

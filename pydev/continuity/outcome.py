@@ -65,12 +65,15 @@ class Judgement:
     def __init__(self) -> None:
         self.examined = 0
         self._failures: list[Finding] = []
+        self.causes: set[str | None] = set()
+        """What caused the failures so far; None for one that nothing else explains."""
         self._doubts: list[Finding] = []
         self._vacuous: list[str] = []
 
-    def fail(self, finding: Finding) -> None:
-        """The promise was broken."""
+    def fail(self, finding: Finding, cause: str | None = None) -> None:
+        """The promise was broken, perhaps in consequence of another rule's failure."""
         self._failures.append(finding)
+        self.causes.add(cause)
 
     def doubt(self, finding: Finding) -> None:
         """The record does not decide."""

@@ -73,6 +73,30 @@ def retrieved(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -
     )
 
 
+def finish_of(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -> AgentMessage | None:
+    """The first finish report of this blackout that covers an endpoint."""
+    return next(
+        (
+            report
+            for report in evidence.timeline.reports("finish")
+            if blackout.begin.t_ns < report.t_ns <= blackout.end_ns and _covers(evidence, report, function)
+        ),
+        None,
+    )
+
+
+def _covers(evidence: Evidence, report: AgentMessage, function: FunctionEntry) -> bool:
+    """Whether a finish is of this function: by its BDF, by its list of buffers, or as its session's."""
+    if report.string("bdf") is not None:
+        return evidence.function_of(report) is function
+    listed = report.members.get("buffers")
+    if not isinstance(listed, list) or not listed:
+        return True
+    names = [entry[0] for entry in listed if isinstance(entry, list) and entry]
+    made = (AgentMessage(report.t_ns, False, {"bdf": name}) for name in names)
+    return any(evidence.function_of(one) is function for one in made)
+
+
 def _zeroed_ns(evidence: Evidence, report: AgentMessage) -> int:
     """When a buffer was ordered, if its report answers that; the agent makes it zeroed."""
     command = evidence.timeline.command_of(report)

@@ -8,7 +8,7 @@ from typing import Any
 from pydev.continuity.catalogue import rules
 from pydev.continuity.evidence import Evidence
 from pydev.continuity.expectation import Expectation
-from pydev.continuity.guest import errno_of, guest_state, shortcomings
+from pydev.continuity.guest import errno_of, guest_state, is_meant_to_stay, shortcomings
 from pydev.continuity.measure import Measurements, measure
 from pydev.continuity.outcome import Finding, Outcome, Result, heaviest
 from pydev.continuity.policy import RECORD_RULE, Policy
@@ -116,8 +116,11 @@ def _judge(
     judged = []
     for rule in catalogue:
         if rule.id in policy.required:
-            results[rule.id] = _crash_proof(rule, evidence)
-            judged.append(RuleVerdict(rule, results[rule.id], policy.required[rule.id]))
+            results[rule.id] = result = _crash_proof(rule, evidence)
+            # Where no update was wanted and none was made, what an update has to keep cannot be examined;
+            # GUEST-UPDATED then has to prove that nothing was.
+            is_excused = result.outcome is Outcome.VACUOUS and is_meant_to_stay(timeline)
+            judged.append(RuleVerdict(rule, result, policy.required[rule.id] and not is_excused))
     return judged, evidence
 
 

@@ -3,7 +3,8 @@
 
 A value is a set of possibilities: one member where the record decides, several where the trace (which has no
 width) leaves it open. Later reads of the guest narrow earlier ambiguity; a read that contradicts what is
-derived is a missing write, reported as a problem.
+derived is a missing write, reported as a problem for the bytes that hold what is written to them, and as a
+change that no write explains for those of capabilities.
 """
 
 from bisect import bisect_right
@@ -19,6 +20,7 @@ Values = frozenset[int]
 UNKNOWN: Final[Values] = frozenset()
 """Nothing is known; never produced by a write."""
 _MOST_POSSIBILITIES: Final = 64
+_ANY: Final[Values] = frozenset(range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +76,25 @@ class _Entry:
     values: Values
     width: int | None
     cause: str
+    was_read: bool = False
+    """A read after the event has shown the byte."""
 
 
 class ByteLog:
     """The states of the bytes of one config space, in the order of their events."""
 
-    def __init__(self, image: bytes | None) -> None:
+    def __init__(self, image: bytes | None, unknown: frozenset[int] = frozenset()) -> None:
+        """`unknown` are bytes whose power-on value nobody declares: a read before any write tells it."""
         self._image = image
+        self._unknown = unknown
+        self._seen: dict[int, Values] = {}
         self._log: dict[int, list[_Entry]] = {}
         self._order = 0
 
     def initial(self, offset: int) -> Values:
         """The byte at power-on; those of bridges that are followed here are 0 (QEMU hw/pci/pci_bridge.c)."""
+        if offset in self._unknown:
+            return self._seen.get(offset, _ANY)
         if self._image is None:
             return frozenset((0,))
         return frozenset((self._image[offset],)) if offset < len(self._image) else UNKNOWN
@@ -107,10 +116,27 @@ class ByteLog:
         """A read has shown the byte: settle what its last event left open; False where contradicted."""
         log = self._log.get(offset)
         if not log:
-            return value in self.initial(offset)
+            is_possible = value in self.initial(offset)
+            if is_possible and offset in self._unknown:
+                self._seen[offset] = frozenset((value,))
+            return is_possible
         if value not in log[-1].values:
             return False
         log[-1].values = frozenset((value,))
+        log[-1].was_read = True
+        return True
+
+    def did_not_take(self, offset: int, value: int) -> bool:
+        """Whether `value`, read back, is the last write less some bits, as of read-only ones; then it is."""
+        log = self._log.get(offset, [])
+        if not log or log[-1].cause != "trace" or log[-1].was_read:
+            return False
+        before = log[-2].values if len(log) > 1 else self.initial(offset)
+        # Each bit is that of the write or the one before: where these agree, there is no choice.
+        if not any(not (value ^ old) & ~(new ^ old) & 0xFF for old in before for new in log[-1].values):
+            return False
+        log[-1].values = frozenset((value,))
+        log[-1].was_read = True
         return True
 
     def reset(self, t_ns: int, cause: str) -> None:
@@ -180,14 +206,25 @@ _BUS_MASTER: Final = 1 << 2
 _BUS_RESET: Final = 1 << 6
 
 
+FOLLOWED_REGISTERS: Final = ("ACS_CONTROL", "DEVCTL", "DEVCTL2", "LNKCTL", "LNKCTL2", "PMCSR")
+"""Capability registers of bridges that rules judge as well. Their power-on values and their read-only bits are
+not known beforehand."""
+
+
 @dataclass(frozen=True, slots=True)
 class TraceAccess:
-    """A trace line of a bridge: no width."""
+    """A trace line of a bridge: no width, unless what is around it tells."""
 
     t_ns: int
     is_write: bool
     offset: int
     value: int
+    width: int | None = None
+    """4 for a line of a dump: a run of reads of adjoining dwords (a smaller width would leave holes)."""
+
+    def widths(self) -> tuple[int, ...]:
+        """The widths it can have had, smallest first."""
+        return possible_widths(self.offset, self.value) if self.width is None else (self.width,)
 
 
 def least_width(value: int) -> int:
@@ -205,15 +242,17 @@ class TraceShadow:
     """A bridge's followed bytes, from the trace alone.
 
     A write's width is inferred from the read of the same offset just before it (the kernel's
-    read-modify-write) where that read's value decides its width; else every width stays possible.
+    read-modify-write): what that read's value rules out is ruled out; else every width stays possible.
+    `registers` are bytes of capabilities (FOLLOWED_REGISTERS).
     """
 
-    def __init__(self) -> None:
-        self.log = ByteLog(None)
+    def __init__(self, registers: Iterable[int] = ()) -> None:
+        self._registers = frozenset(registers) - FOLLOWED
+        self.log = ByteLog(None, self._registers)
         self.problems: list[str] = []
         self.bus_resets: list[int] = []
         """When a secondary bus reset began: what is below returns to power-on."""
-        self._read_width: tuple[int, int] | None = None
+        self._read_widths: tuple[int, tuple[int, ...]] | None = None
 
     def access(self, access: TraceAccess) -> None:
         """One trace line, in the trace's order."""
@@ -223,11 +262,15 @@ class TraceShadow:
             self._read(access)
 
     def _read(self, access: TraceAccess) -> None:
-        widths = possible_widths(access.offset, access.value)
-        self._read_width = (access.offset, widths[0]) if len(widths) == 1 else None
+        widths = access.widths()
+        self._read_widths = (access.offset, widths)
         for position in range(widths[0]):
             offset = access.offset + position
             byte = access.value >> 8 * position & 0xFF
+            if offset in self._registers:
+                if not self.log.narrow(offset, byte) and not self.log.did_not_take(offset, byte):
+                    self.log.put(access.t_ns, offset, [frozenset((byte,))], None, "read")
+                continue
             if offset not in FOLLOWED or self._agrees(offset, byte):
                 continue
             derived = "/".join(f"{value:#x}" for value in sorted(self.log.now(offset)))
@@ -243,10 +286,10 @@ class TraceShadow:
         return byte & mask in {value & mask for value in self.log.now(offset)}
 
     def _write(self, access: TraceAccess) -> None:
-        widths = possible_widths(access.offset, access.value)
-        if self._read_width is not None and self._read_width[0] == access.offset:
-            widths = tuple(w for w in widths if w == self._read_width[1]) or widths
-        self._read_width = None
+        widths = access.widths()
+        if self._read_widths is not None and self._read_widths[0] == access.offset:
+            widths = tuple(w for w in widths if w in self._read_widths[1]) or widths
+        self._read_widths = None
         reset_before = any(value & _BUS_RESET for value in self.log.now(BRIDGE_CONTROL_LOW))
         states = []
         for position in range(widths[-1]):
@@ -259,9 +302,11 @@ class TraceShadow:
             self.bus_resets.append(access.t_ns)
 
 
-def trace_shadow(accesses: Iterable[TraceAccess], resets: Iterable[tuple[int, str]]) -> TraceShadow:
+def trace_shadow(
+    accesses: Iterable[TraceAccess], resets: Iterable[tuple[int, str]], registers: Iterable[int] = ()
+) -> TraceShadow:
     """The shadow of one bridge from its trace lines and the resets that reach it, merged by time."""
-    shadow = TraceShadow()
+    shadow = TraceShadow(registers)
     pending = sorted(resets)
     for access in accesses:
         while pending and pending[0][0] <= access.t_ns:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _CLOCK_SLACK_NS: Final = 2_000_000
 """A server's record may seem to precede its trace line by no more than this: two clocks, joined."""
+_RESET_SEQUENCE_NS: Final = 5_000_000
+"""QEMU's writes of a reset sequence come no earlier than this before DEVICE_RESET."""
 _LOOKAHEAD: Final = 64
 _BARS: Final = range(0x10, 0x28)
 _ROM: Final = 0x30
@@ -97,12 +99,12 @@ def _reset_writes(timeline: Events, entry: FunctionEntry) -> set[int]:
     kinds = (Kind.IRQ_SETUP, Kind.RESET)
     parts = [timeline.of_kind(kind, entry.index) for kind in kinds]
     slots = np.sort(np.concatenate([*parts, timeline.config_writes(entry.index)]))
-    names = ("kind", "address", "value")
+    names = ("kind", "address", "value", "t_ns")
     rows = list(zip(*(timeline.records[name][slots].tolist() for name in names), strict=True))
     pmcsr = entry.registers.get("PMCSR")
     before = {_COMMAND, *((pmcsr.offset,) if pmcsr is not None else ())}
     found: set[int] = set()
-    for position, (kind, _, value) in enumerate(rows):
+    for position, (kind, _, value, t_ns) in enumerate(rows):
         if kind != Kind.RESET or value != ResetKind.DEVICE:
             continue
         disables = False
@@ -115,8 +117,12 @@ def _reset_writes(timeline: Events, entry: FunctionEntry) -> set[int]:
                 backwards.add(int(slots[at]))
             else:
                 break
+        if not disables:  # a function without an interrupt set up has none to disable: a bus reset of such
+            found |= {
+                slot for slot in backwards if int(timeline.records["t_ns"][slot]) >= t_ns - _RESET_SEQUENCE_NS
+            }
         for at in range(position + 1, len(rows)):
-            kind, offset, written = rows[at]
+            kind, offset, written, _ = rows[at]
             if kind == Kind.REGION_WRITE and (offset in _BARS or offset == _ROM) and written == 0:
                 found.add(int(slots[at]))
             elif kind != Kind.IRQ_SETUP:

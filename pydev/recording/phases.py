@@ -24,6 +24,14 @@ CONSOLE_LAG_NS: Final = 10_000_000
 # linux drivers/pci/pcie/portdrv.c: the port driver's lines carry its name and the port's address.
 _PORT_DRIVER: Final = re.compile(r"^(?:\[[^\]]*\]\s*)*pcieport [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: ")
 
+# linux kernel/panic.c panic
+_PANIC: Final = re.compile(r"^(?:\[[^\]]*\]\s*)*Kernel panic - not syncing")
+
+
+def is_panic(text: str) -> bool:
+    """Whether a console line is a kernel's last: its panic."""
+    return _PANIC.match(text) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -50,6 +58,13 @@ class Blackout:
     refusal: AgentMessage | None
     """reboot(2) returned: the kernel refused, and the blackout ended there."""
     phases: dict[str, Phase]
+    panic: Text | None = None
+    """A kernel panicked before it finished, and the blackout ended there: no kernel is left to promise."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is known: finished, refused or panicked."""
+        return self.is_finished or self.refusal is not None or self.panic is not None
 
     def start_of(self, name: str) -> int | None:
         """When a phase of this update began."""
@@ -140,23 +155,39 @@ def _blackout(
     # taken to begin with the line, which is the longer span.
     begin = Phase("frozen", frozen[0], "agent's last line, acknowledged", 0, update)
     refusal = _first(guest, frozen[0], event="reboot_failed")
-    finish = _first(guest, frozen[0], report="finish")
     later = (m.t_ns for m in guest if m.t_ns > frozen[1] and m.members.get("event") == "frozen")
     next_frozen = next(later, None)
     if next_frozen is not None:
-        finish = finish if finish is not None and finish.t_ns <= next_frozen else None
         refusal = refusal if refusal is not None and refusal.t_ns <= next_frozen else None
+    finish = _last_finish(guest, frozen[0], next_frozen)
     if finish is not None:
         refusal = None
     ending = finish or refusal
     end_ns = ending.t_ns if ending is not None else next_frozen or max(evidence.last_ns, frozen[1])
+    panic = None
+    if ending is None:
+        said = (line for line in evidence.console if frozen[1] < line.t_ns <= end_ns and is_panic(line.text))
+        panic = next(said, None)
+        end_ns = end_ns if panic is None else panic.t_ns
     phases = {phase.name: phase for phase in [*own, begin, *_wire(evidence, frozen[1], end_ns, update)]}
     hello = _first(guest, frozen[1], event="hello")
     if hello is not None and hello.t_ns <= end_ns:
         phases["updated"] = Phase("updated", hello.t_ns, "agent's hello in the incoming kernel", 0, update)
     if finish is not None:
         phases["finished"] = Phase("finished", finish.t_ns, "agent's finish report", 0, update)
-    return Blackout(update, begin, end_ns, 0, finish is not None, refusal, phases)
+    return Blackout(update, begin, end_ns, 0, finish is not None, refusal, phases, panic)
+
+
+def _last_finish(
+    guest: Sequence[AgentMessage], begin_ns: int, next_frozen: int | None
+) -> AgentMessage | None:
+    """The finish that ends an update: the last one, as devices may be finished one by one."""
+    last, at_ns = None, begin_ns
+    while (found := _first(guest, at_ns, report="finish")) is not None:
+        if next_frozen is not None and found.t_ns > next_frozen:
+            break
+        last, at_ns = found, found.t_ns + 1
+    return last
 
 
 def _wire(evidence: Evidence, begin_ns: int, end_ns: int, update: int) -> Iterable[Phase]:

@@ -5,7 +5,7 @@ Everything that rules ask for is answered here, from the file alone. Times are C
 recorded; `since_start_ns` makes them relative to the recording's start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -40,11 +40,24 @@ _NONE: Final[Slots] = np.empty(0, dtype=np.intp)
 _ENDS: Final = (Mark.QEMU_EXITED, Mark.SERVER_LOST, Mark.ABORTED)
 _KNOWN_KINDS: Final = np.array([int(kind) for kind in Kind])
 _SECONDARY_BUS: Final = 0x19
+_DUMP_DWORDS: Final = 8
+"""Reads of so many adjoining dwords in a row are nothing but a dump by dwords."""
 
 
 def load_timeline(path: str | Path) -> "Timeline":
     """The timeline of the recording at `path`; RecordingError where it is none or beyond reading."""
     return Timeline(read(path))
+
+
+def _dumped(offsets: npt.NDArray[np.uint64], is_read: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which accesses of one function, in order, belong to a dump: reads of adjoining dwords, one by one."""
+    whole = is_read & (offsets % np.uint64(4) == 0)
+    goes_on = np.zeros(len(offsets), dtype=np.bool_)
+    goes_on[1:] = whole[1:] & whole[:-1] & (offsets[1:] == offsets[:-1] + np.uint64(4))
+    begins = np.flatnonzero(~goes_on)
+    lengths = np.diff(np.append(begins, len(offsets)))
+    long: npt.NDArray[np.bool_] = np.repeat(lengths >= _DUMP_DWORDS, lengths)
+    return long
 
 
 def _requester(bus: int | None, devfn: int) -> int:
@@ -294,17 +307,28 @@ class Timeline:
         for entry in sorted(bridges, key=lambda b: len(upstream_path(self.functions, b.index))):
             above = upstream_path(self.functions, entry.index)
             resets = machine + [(t, "bus reset") for port in above for t in shadows[port.index].bus_resets]
-            shadows[entry.index] = config.trace_shadow(self._trace_accesses(entry.index), resets)
+            registers = [
+                entry.registers[name] for name in config.FOLLOWED_REGISTERS if name in entry.registers
+            ]
+            followed = {r.offset + n for r in registers for n in range(r.width)}
+            accesses = self._trace_accesses(entry.index, followed)
+            shadows[entry.index] = config.trace_shadow(accesses, resets, followed)
         return shadows
 
-    def _trace_accesses(self, function: int) -> list[TraceAccess]:
+    def _trace_accesses(self, function: int, followed: Iterable[int]) -> list[TraceAccess]:
         slots = np.union1d(self.of_kind(Kind.TRACE_READ, function), self.of_kind(Kind.TRACE_WRITE, function))
+        slots = slots[self.records["error"][slots] == 0]
         offsets = self.column("address", slots)
-        near = np.isin(offsets & ~np.uint64(3), np.array([0x4, 0x18, 0x3C], dtype=np.uint64))
-        slots = slots[near & (self.records["error"][slots] == 0)]
+        is_dump = _dumped(offsets, self._kind[slots] == Kind.TRACE_READ)
+        dwords = {offset & ~3 for offset in (*config.FOLLOWED, *followed)}
+        near = np.isin(offsets & ~np.uint64(3), np.array(sorted(dwords), dtype=np.uint64))
         names = ("t_ns", "kind", "address", "value")
-        rows = zip(*(self.column(name, slots).tolist() for name in names), strict=True)
-        return [TraceAccess(t, kind == Kind.TRACE_WRITE, offset, value) for t, kind, offset, value in rows]
+        columns = [self.column(name, slots[near]).tolist() for name in names]
+        rows = zip(*columns, is_dump[near].tolist(), strict=True)
+        return [
+            TraceAccess(t, kind == Kind.TRACE_WRITE, offset, value, 4 if whole else None)
+            for t, kind, offset, value, whole in rows
+        ]
 
     # --------------------------------------------------------- completeness
 

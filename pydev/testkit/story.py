@@ -6,8 +6,6 @@ adds or changes events (`Event.tag` names the interesting ones) and writes the f
 its pages is worked out from the story's DMA when the file is written, unless a test spoils that too.
 """
 
-import json
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +18,18 @@ from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES, SLOTS_PER_PAGE, slot
 from pydev.ports import Gate
 from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Flag, Kind, Mark
 from pydev.recording.writer import RecordingBuilder
+from pydev.testkit.story_agent import agent_line as agent_line
+from pydev.testkit.story_agent import check_members as check_members
+from pydev.testkit.story_dumps import fill_dumps, tell_dump
 from pydev.testkit.story_header import BUS_ABOVE as BUS_ABOVE
 from pydev.testkit.story_header import BUSES as BUSES
 from pydev.testkit.story_header import DEVFN as DEVFN
 from pydev.testkit.story_header import DN1 as DN1
 from pydev.testkit.story_header import EP0 as EP0
 from pydev.testkit.story_header import EP1 as EP1
+from pydev.testkit.story_header import EP_ACS as EP_ACS
+from pydev.testkit.story_header import EP_DEVCTL as EP_DEVCTL
+from pydev.testkit.story_header import EP_LNKCTL as EP_LNKCTL
 from pydev.testkit.story_header import FRAMES as FRAMES
 from pydev.testkit.story_header import MSIX_CONTROL as MSIX_CONTROL
 from pydev.testkit.story_header import PERIOD_NS as PERIOD_NS
@@ -34,11 +38,14 @@ from pydev.testkit.story_header import RP1 as RP1
 from pydev.testkit.story_header import RP2 as RP2
 from pydev.testkit.story_header import UP1 as UP1
 from pydev.testkit.story_header import functions as functions
+from pydev.testkit.story_header import offset as offset
 
 MS: Final = 1_000_000
 BEGIN_NS: Final = 1_000_000_000_000
 STREAM_BEGIN, FROZEN, SHUTDOWN, SWEEP, UPDATED, STOP, FINISHED, EXIT = 125, 160, 170, 200, 250, 280, 290, 300
 _TRACE_LEAD_NS: Final = 80_000
+DOORBELL: Final = 0x2C
+"""Of the stream endpoint's BAR 0."""
 
 
 @dataclass(slots=True)
@@ -130,6 +137,21 @@ class Story:
         self.add(begin_ms, Kind.GATE, function=EP0, extra=0, aux=int(reason))
         self.add(end_ms, Kind.GATE, function=EP0, extra=int(reason), aux=0)
 
+    def reconnect(self) -> None:
+        """Make each config write's value before what the one before it has left, after writes were added."""
+        images = {
+            entry["index"]: bytearray.fromhex(entry["config"])
+            for entry in self.header["functions"]
+            if "config" in entry
+        }
+        for event in sorted(self.events, key=lambda e: e.t_ns):
+            is_written = event.kind == Kind.REGION_WRITE and event.fields.get("region") == CONFIG_REGION
+            if is_written or event.kind == Kind.CONFIG_UPDATE:
+                image, at, size = (event.fields[name] for name in ("function", "address", "size"))
+                held = images[image]
+                event.fields["extra"] = int.from_bytes(held[at : at + size], "little")
+                held[at : at + size] = event.fields["aux"].to_bytes(size, "little")
+
     # -------------------------------------------------------------- telling
 
     def add(self, ms: float, kind: Kind, *, tag: str = "", **fields: int) -> Event:
@@ -198,6 +220,11 @@ class Story:
         if function in self._config:
             self.server(ms, function, offset, value, size, after=after, tag=tag)
 
+    def update(self, ms: float, function: int, offset: int, value: int, tag: str = "") -> None:
+        """A dword that the endpoint changes by itself; `reconnect` says from what."""
+        fields = {"region": CONFIG_REGION, "address": offset, "size": 4}
+        self.add(ms, Kind.CONFIG_UPDATE, function=function, extra=0, aux=value, tag=tag, **fields)
+
     def _tell(self, *, has_stream: bool) -> None:
         self.mark(0, Mark.QEMU_STARTED)
         for endpoint in (EP0, EP1):
@@ -222,6 +249,9 @@ class Story:
             self.trace(ms + 0.2, bridge, 0x19, secondary)
             self.trace(ms + 0.3, bridge, 0x1A, subordinate)
             self.trace(ms + 0.4, bridge, 0x04, 0x107)
+        self.trace(30, RP1, offset(RP1, "ACS_CONTROL"), 0x1D)
+        self.trace(31, DN1, offset(DN1, "DEVCTL2"), 0x20)
+        self.write(32, EP0, EP_ACS, 0x0C)
         for number, endpoint in enumerate((EP0, EP1)):
             self.write(20 + number, endpoint, 0x10, 0xFE000000 + 0x4000 * number, 4)
             self.write(20.5 + number, endpoint, 0x04, 0x103)
@@ -241,8 +271,17 @@ class Story:
         self.agent(111, re=1, ok=True)
         self.host(112, "buffer", bdf="0000:03:00.0", pages=len(FRAMES), token=26, preserve=1)
         self.agent(
-            115, "preserve", re=2, ok=True, report="preserve", bdf="0000:03:00.0", token=26, ranges=_ranges()
+            115,
+            "preserve",
+            re=2,
+            ok=True,
+            report="preserve",
+            bdf="0000:03:00.0",
+            token=26,
+            ranges=_ranges(),
+            driver=True,
         )
+        self.write(118, EP1, 0x04, 0x107, tag="control on")
         self.write(120, EP0, MSIX_CONTROL, 0x8003, tag="msix on")
         self.write(121, EP0, 0x04, 0x106, tag="bme on")
         self.add(121, Kind.GATE, function=EP0, extra=int(Gate.BUS_MASTER_OFF), aux=0)
@@ -258,6 +297,7 @@ class Story:
         self.host(150, "freeze")
         self.agent(151, re=3, ok=True)
         self.agent(FROZEN, "frozen", event="frozen")
+        tell_dump(self, FROZEN + 0.1)
         self.mark(FROZEN + 0.5, Mark.FROZEN_ACKNOWLEDGED, "frozen ack")
         self.host(FROZEN + 0.6, "frozen_ack")
         # What a kernel that preserves does at shutdown: nothing to ep0 and its path; ep1 is not preserved.
@@ -288,13 +328,23 @@ class Story:
         self.agent(UPDATED, "incoming hello", event="hello", **hello)
         buffer: dict[str, Any] = {"bdf": "0000:03:00.0", "token": 26}
         self.host(251, "retrieve", session="s", pages=len(FRAMES), **buffer)
-        self.agent(255, "retrieve", re=1, ok=True, report="retrieve", ranges=_ranges(), **buffer)
+        tell_dump(self, UPDATED + 0.5)
+        self.agent(255, "retrieve", re=1, ok=True, report="retrieve", ranges=_ranges(), driver=True, **buffer)
+        self.write(256, EP0, MSIX_CONTROL, 0x8003, tag="msix anew")
+        self.add(
+            256.2, Kind.IRQ_SETUP, function=EP0, region=2, address=0, size=2, extra=2, tag="vectors anew"
+        )
         self.host(STOP, "stop", "order stop", bdf="0000:03:00.0")
         self.agent(STOP + 2, re=2, ok=True, sequence=157)
         self.host(STOP + 3, "check", bdf="0000:03:00.0")
         self.agent(STOP + 5, "check", re=3, ok=True, report="check", bdf="0000:03:00.0")
         self.host(STOP + 6, "finish", session="s")
+        ring = {"region": 0, "address": DOORBELL, "size": 4, "value": 1}
+        self.add(FINISHED - 1, Kind.REGION_WRITE, function=EP0, tag="doorbell", **ring)
+        raised = {"region": 2, "address": 1, "value": 1}
+        self.add(FINISHED - 0.9, Kind.INTERRUPT, function=EP0, tag="catch-up", **raised)
         self.agent(FINISHED, "finish", re=4, ok=True, report="finish", session="s")
+        tell_dump(self, FINISHED + 0.5)
 
     def _stream(self) -> None:
         ring = len(FRAMES) * SLOTS_PER_PAGE
@@ -315,7 +365,8 @@ class Story:
     def to_bytes(self) -> bytes:
         """The recording's bytes."""
         self._number_payloads()
-        self._fill_check()
+        self._fill_checks()
+        fill_dumps(self)
         builder = RecordingBuilder(self.header)
         lines = sorted((e for e in self.events if not e.is_trace), key=lambda event: event.claimed_ns)
         sequence = {True: 0, False: 0}
@@ -353,40 +404,25 @@ class Story:
             for event, checksum in zip(writes, words[:, 6].tolist(), strict=True):
                 event.fields.setdefault("aux", checksum)
 
-    def _fill_check(self) -> None:
+    def _fill_checks(self) -> None:
         """What the guest finds: the story's own DMA, as far as it was not refused and went to its pages."""
-        reports = [event for event in self.tagged("check") if event.members is not None]
-        if not reports or "slots" in (reports[0].members or {}):
-            return
+        begin_ns = 0
+        for report in sorted(self.tagged("check"), key=lambda event: event.t_ns):
+            if report.members is not None and "slots" not in report.members:
+                report.members |= check_members(self._memory(begin_ns, report.t_ns))
+            begin_ns = report.t_ns
+
+    def _memory(self, begin_ns: int, end_ns: int) -> npt.NDArray[np.uint64]:
+        """What lies in the pages at the end of a span in which they were made."""
         memory = np.zeros((len(FRAMES) * SLOTS_PER_PAGE, 8), dtype=np.uint64)
         for event in sorted(self.writes(), key=lambda e: e.t_ns):
             frame, in_page = divmod(event.fields["address"], PAGE_BYTES)
-            if frame in FRAMES and not event.fields["flags"] & Flag.BLOCKED and event.t_ns <= reports[0].t_ns:
+            is_good = frame in FRAMES and not event.fields["flags"] & Flag.BLOCKED
+            if is_good and begin_ns < event.t_ns <= end_ns:
                 memory[FRAMES.index(frame) * SLOTS_PER_PAGE + in_page // SLOT_BYTES] = _words([event])[0]
         if self.spoil_memory is not None:
             self.spoil_memory(memory)
-        assert reports[0].members is not None
-        reports[0].members |= check_members(memory)
-
-
-def agent_line(members: dict[str, Any]) -> bytes:
-    """A line of the agent channel, with its CRC."""
-    body = json.dumps(members, separators=(",", ":"))[:-1].encode()
-    return body + b',"crc":"%08x"}' % zlib.crc32(body)
-
-
-def check_members(memory: npt.NDArray[np.uint64]) -> dict[str, Any]:
-    """What the agent's `check` says of pages, shape (slots, 8)."""
-    runs: list[list[int]] = []
-    for slot, sequence in enumerate(memory[:, 7].tolist()):
-        last = runs[-1] if runs else None
-        if last is not None and sequence == (last[2] + last[1] if last[2] else 0):
-            last[1] += 1
-        else:
-            runs.append([slot, 1, sequence])
-    pages = memory.astype("<u8").reshape(-1, SLOTS_PER_PAGE * 8)
-    crcs = [f"{zlib.crc32(page.tobytes()):08x}" for page in pages]
-    return {"slots": runs, "bad": [], "bad_count": 0, "page_crc32": crcs}
+        return memory
 
 
 def _words(writes: Iterable[Event]) -> npt.NDArray[np.uint64]:

@@ -17,7 +17,26 @@ _STREAM_DESCRIPTION: Final = load("stream")().describe()
 MSIX_CONTROL: Final[int] = next(
     r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "MSIX_CONTROL"
 )
+EP_ACS: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "ACS_CONTROL")
+EP_DEVCTL: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "DEVCTL")
+EP_LNKCTL: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "LNKCTL")
 PMCSR: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "PMCSR")
+
+_ROOT_PORT: Final = {"MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148}
+_SWITCH_PORT: Final = {"MSI": 0x70, "EXP": 0x90, "AER": 0x100}
+BRIDGE_REGISTERS: Final = {
+    RP1: type1.describe(_ROOT_PORT),
+    UP1: type1.describe(_SWITCH_PORT),
+    DN1: type1.describe(_SWITCH_PORT | {"PM": 0x80}),
+    RP2: type1.describe(_ROOT_PORT),
+}
+"""The ports' registers; one has power management."""
+
+
+def offset(bridge: int, register: str) -> int:
+    """Where a port of the story has a register."""
+    found: int = next(r["offset"] for r in BRIDGE_REGISTERS[bridge] if r["name"] == register)
+    return found
 
 
 def functions(*, preserve: bool, stream: bool) -> list[dict[str, Any]]:
@@ -38,13 +57,12 @@ def functions(*, preserve: bool, stream: bool) -> list[dict[str, Any]]:
         {"index": DN1, "id": "dn1", "role": "downstream_port", "parent": UP1},
         {"index": RP2, "id": "rp2", "role": "root_port", "parent": None, "bus": 0},
     ]
-    bridge = type1.describe()
     described: list[dict[str, Any]] = []
     for entry in table:
         own = (
             {**_STREAM_DESCRIPTION, "model": "stream"}
             if entry["role"] == "endpoint"
-            else {"registers": bridge}
+            else {"registers": BRIDGE_REGISTERS[entry["index"]]}
         )
         described.append({"bus": None, "preserve": False, **own, **entry, "devfn": DEVFN[entry["index"]]})
     return described

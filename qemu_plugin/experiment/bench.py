@@ -32,6 +32,7 @@ POLL_S = 0.002
 EXTENT_EVENTS = 1 << 18
 """Events that the recording is extended by at a time (16 MiB)."""
 START_TIMEOUT_S = 20.0
+PANIC = "Kernel panic - not syncing"  # linux kernel/panic.c vpanic
 CONSOLE_LINES_SHOWN = 30
 
 
@@ -52,6 +53,8 @@ class Bench:
         self.qemu_started_ns = 0
         self.clock_offsets_ns: list[int] = []
         self.console_tail: list[str] = []
+        self.panicked = asyncio.Event()
+        """The console has shown a kernel's panic."""
         self._is_ending = False
         self._tasks: list[asyncio.Task[None]] = []
         self._folder: Path | None = None
@@ -207,6 +210,8 @@ class Bench:
     def _on_console_line(self, t_ns: int, line: str) -> None:
         self.recording.append_text(Kind.CONSOLE, line.encode(), t_ns=t_ns)
         self._console_log.write(line + "\n")
+        if PANIC in line:
+            self.panicked.set()
         self.console_tail = [*self.console_tail[-(CONSOLE_LINES_SHOWN - 1) :], line]
 
     def _on_agent_line(self, t_ns: int, line: str, is_to_guest: bool) -> None:

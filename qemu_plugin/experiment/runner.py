@@ -90,7 +90,20 @@ class LiveUpdate:
             reason = await self._reason(error)
             if self.script.phase == "boot":
                 raise BenchError(self._with_console(reason)) from error
-            self._lost(f"{reason} (phase reached: {self.script.phase})")
+            if not await self._has_panicked_as_wanted():
+                self._lost(f"{reason} (phase reached: {self.script.phase})")
+
+    async def _has_panicked_as_wanted(self) -> bool:
+        """Whether the experiment wants the incoming kernel to panic, and it did: then that is its end.
+
+        The console may be read a little later than the machine's reset is heard of.
+        """
+        if self.experiment.expect.guest != "panic" or not self.script.is_frozen:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAP_S):
+                await self.bench.panicked.wait()
+        return self.bench.panicked.is_set()
 
     async def _reason(self, error: LuscopeError) -> str:
         """Why, at the root: a channel that breaks is noticed before the process behind it is reaped."""

@@ -106,8 +106,12 @@ class Script:
             return
         self.hello = hello
         yield await self._enter("updated")
+        early = update.finish_early
         for stream in self.streams:
             await self._take_back(stream)
+            if early is not None and stream.is_retrieved:
+                await self._perform_command("finish", {"session": update.session}, early)
+                early = None
         await self._finish(is_orchestrated)
         yield await self._enter("finished")
 
@@ -159,6 +163,7 @@ class Script:
             await self.command("stop", bdf=stream.bdf)
             await self.command("check", bdf=stream.bdf)
         await self._unpreserve()
+        await self.command("ping")
 
     async def _finish(self, is_orchestrated: bool) -> None:
         """Stop and check the streams, and finish the session.
@@ -173,7 +178,7 @@ class Script:
             await self.command("finish", session=session)
             for stream in self.streams:
                 if stream.is_retrieved:
-                    await self._slots_written(stream, self.bench.experiment.update.resume_slots)
+                    await self._resumed(stream)
         for stream in self.streams:
             await self._end(stream)
         if is_retrieved and not is_driven:
@@ -316,7 +321,13 @@ class Script:
             return
         stream.is_retrieved = True
         await self.command("claim", bdf=stream.bdf)
-        await self._slots_written(stream, self.bench.experiment.update.resume_slots)
+        await self._resumed(stream)
+
+    async def _resumed(self, stream: _Streaming) -> None:
+        """Wait for slots of a stream that runs; one that a reset has stopped will not write any more."""
+        status = await self.command("status", bdf=stream.bdf)
+        if status.get("running"):
+            await self._slots_written(stream, self.bench.experiment.update.resume_slots)
 
     async def _end(self, stream: _Streaming) -> None:
         await self.command("stop", bdf=stream.bdf)

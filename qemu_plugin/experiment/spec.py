@@ -65,6 +65,8 @@ class Update:
     """Preserve, un-preserve and go on, before the update."""
     retrieve: bool = True
     """False: nobody asks the incoming kernel for what was preserved."""
+    finish_early: str | None = None
+    """Finish the session after the first device came back; the kernel has to refuse with this errno."""
     resume_slots: int = 128
     """How many slots have to be written after the device is claimed again, before the stream is stopped."""
 
@@ -351,6 +353,11 @@ def _check_choices(experiment: Experiment, where: str) -> None:
         raise UsageError(f"{where}: [guest]: memory_mib is at least 96, not {guest.memory_mib}")
     if not 1 <= guest.cpus <= 64:
         raise UsageError(f"{where}: [guest]: cpus is 1 to 64, not {guest.cpus}")
+    early = experiment.update.finish_early
+    if early is not None and early not in errno.errorcode.values():
+        raise UsageError(
+            f"{where}: [update]: finish_early is the name of an errno such as EBUSY, not {early!r}"
+        )
     if not 1 <= experiment.update.count <= 100:
         raise UsageError(f"{where}: [update]: count is 1 to 100, not {experiment.update.count}")
     for key in ("boot_s", "update_s", "command_s"):

@@ -49,7 +49,7 @@ def setup(progress: Progress) -> None:
     build_tools.require(prerequisites.guest_needs(), "the set-up", progress)
     found = runtime.find_or_install(progress)
     initramfs = build.initramfs(progress)
-    images = [build.kernel(name, progress) for name in ("debian", "luo")]  # the one that takes minutes last
+    images = [build.kernel(name, progress) for name in ("debian", "luo", "luo-pci")]  # quick ones first
     progress.done(f"QEMU {found.version} ({found.origin})")
     progress.done(f"initial file system {initramfs}")
     for image in images:

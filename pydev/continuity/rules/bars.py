@@ -8,6 +8,7 @@ drivers/pci/setup-res.c (49), which moves.
 import re
 from typing import Final
 
+from pydev.continuity.causes import reset_cause, shared
 from pydev.continuity.evidence import Evidence, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
@@ -24,7 +25,7 @@ def _judge(evidence: Evidence) -> Result:
         for function in evidence.preserved:
             _judge_function(evidence, judgement, blackout, function)
     nothing = "no preserved endpoint has a BAR in use" if evidence.blackouts else "the guest was never frozen"
-    return judgement.result(nothing=nothing)
+    return judgement.result(caused_by=shared(evidence, judgement.causes), nothing=nothing)
 
 
 def _judge_function(
@@ -42,8 +43,10 @@ def _judge_function(
             judgement.doubt(Finding(f"{register} of {name} is not known at both ends of the blackout"))
             continue
         judgement.examined += 1
-        if held != final and (blackout.is_finished or blackout.refusal is not None):
-            last = watched.changes[-1][0]
+        if held != final and blackout.is_over and blackout.panic is None:
+            # Sizing leaves and comes back: what matters is when it left for good.
+            left = [c for c, _ in watched.changes if held in c.before and held not in c.after]
+            last = left[-1] if left else watched.changes[-1][0]
             phase = timeline.phase_at(last.t_ns)
             judgement.fail(
                 Finding(
@@ -55,16 +58,17 @@ def _judge_function(
                     width=last.width,
                     before=held,
                     after=final,
-                )
+                ),
+                reset_cause(evidence, function, last),
             )
-        elif not blackout.is_finished and blackout.refusal is None:
+        elif not blackout.is_over:
             judgement.doubt(Finding(f"no finish report: where {register} of {name} ends is not known"))
 
 
 BAR_FINAL: Final = Rule(
     id="BAR-FINAL",
     title="A preserved endpoint's BARs end where they began",
-    hazards=(19, 49),
+    hazards=(19, 49, 65),
     severity="P",
     why="A moved BAR breaks every mapping that the outgoing kernel handed over, and peer-to-peer DMA.",
     acceptable="Sizing writes all ones and puts the address back; only the address at the end counts.",

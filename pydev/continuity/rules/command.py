@@ -8,11 +8,13 @@ Writers, linux 7.3: `pci_device_shutdown` → `pci_clear_master` (drivers/pci/pc
 
 from typing import Final
 
-from pydev.continuity.evidence import Evidence, transition, watch
+from pydev.continuity.causes import reset_cause, shared
+from pydev.continuity.evidence import Evidence, WatchedField, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
-from pydev.recording.config import known
+from pydev.recording.config import field_values, known
 from pydev.recording.functions import FunctionEntry
+from pydev.recording.phases import Blackout
 
 
 def _judge(evidence: Evidence, functions: tuple[FunctionEntry, ...]) -> Result:
@@ -37,16 +39,63 @@ def _judge(evidence: Evidence, functions: tuple[FunctionEntry, ...]) -> Result:
                 is_certain = known(before) == 1 and known(after) == 0 and change.cause != "read"
                 note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (perhaps)"
                 finding = transition(evidence, function, change, "COMMAND", watched.entry, note)
-                (judgement.fail if is_certain and not is_at_edge else judgement.doubt)(finding)
+                if is_certain and not is_at_edge:
+                    judgement.fail(finding, reset_cause(evidence, function, change))
+                else:
+                    judgement.doubt(finding)
             if known(watched.initial) == 0:
                 judgement.vacuous(f"{name} was no bus master when frozen")
-            if not blackout.is_finished and blackout.refusal is None:
+            if not blackout.is_over:
                 judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
-    return judgement.result(nothing=_nothing(evidence))
+    return judgement.result(caused_by=shared(evidence, judgement.causes), nothing=_nothing(evidence))
 
 
 def _nothing(evidence: Evidence) -> str:
     return "the guest was never frozen" if not evidence.blackouts else "nothing is preserved"
+
+
+def _controls(evidence: Evidence) -> Result:
+    judgement = Judgement()
+    for blackout in evidence.blackouts:
+        sweep = blackout.start_of("enumeration")
+        for function in evidence.timeline.functions:
+            if not function.is_endpoint or function.preserve:
+                continue
+            watched = watch(evidence, function, blackout, "COMMAND", "bus_master")
+            if watched is None or known(watched.initial) != 1:
+                continue
+            name = evidence.name(function, blackout.begin.t_ns)
+            if sweep is None:
+                judgement.vacuous(f"{name}: no incoming kernel was seen")
+                continue
+            judgement.examined += 1
+            _judge_control(evidence, judgement, blackout, function, watched, sweep)
+    nothing = "no endpoint that is not preserved was bus master when frozen"
+    return judgement.result(nothing=nothing if evidence.blackouts else "the guest was never frozen")
+
+
+def _judge_control(
+    evidence: Evidence,
+    judgement: Judgement,
+    blackout: Blackout,
+    function: FunctionEntry,
+    watched: WatchedField,
+    sweep_ns: int,
+) -> None:
+    name = evidence.name(function, blackout.begin.t_ns)
+    at_sweep = field_values(watched.history.at(sweep_ns), watched.entry)
+    if known(at_sweep) is None:
+        judgement.doubt(Finding(f"COMMAND.bus_master of {name} is not known when the incoming kernel begins"))
+    elif known(at_sweep) == 1:
+        finding = Finding(
+            f"COMMAND.bus_master of {name} was left set for the incoming kernel, and it is not preserved",
+            t_ns=sweep_ns,
+            phase="enumeration",
+            bdf=evidence.timeline.bdf_at(function.index, blackout.begin.t_ns),
+            register="COMMAND",
+            field="bus_master",
+        )
+        judgement.fail(finding)
 
 
 def _endpoints(evidence: Evidence) -> Result:
@@ -80,4 +129,15 @@ BME_BRIDGE: Final = Rule(
     "pcie/portdrv.c pcie_port_device_register",
     planted_fault="one write of COMMAND with bit 2 clear to the port above a preserved endpoint",
     judge=_bridges,
+)
+CONTROL_CLEARED: Final = Rule(
+    id="CONTROL-CLEARED",
+    title="The outgoing kernel clears bus mastering of endpoints that are not preserved",
+    hazards=(1,),
+    severity="E",
+    why="What is not handed over has no memory in the incoming kernel: its DMA would write into anybody's.",
+    acceptable="The endpoint was no bus master when frozen.",
+    source="linux drivers/pci/pci-driver.c pci_device_shutdown",
+    planted_fault="an endpoint that is not preserved left bus master at the jump",
+    judge=_controls,
 )

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from pydev.continuity.causes import is_at_reset, resets, shared
 from pydev.continuity.evidence import Evidence
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
@@ -38,8 +39,7 @@ def _judge(evidence: Evidence) -> Result:
             for facts in streams:
                 causes |= _judge_stream(evidence, judgement, blackout, facts)
     nothing = "no preserved endpoint streams" if evidence.blackouts else "the guest was never frozen"
-    cause = next(iter(causes)) if len(causes) == 1 else None
-    return judgement.result(caused_by=cause, nothing=nothing)
+    return judgement.result(caused_by=shared(evidence, causes), nothing=nothing)
 
 
 def _judge_stream(
@@ -59,18 +59,18 @@ def _judge_stream(
         judgement.doubt(Finding(f"the clock went backwards among the transactions of {name}"))
         return set()
     causes: set[str | None] = set()
-    _judge_silence(evidence, judgement, facts, run, (begin_ns, end_ns), name)
+    causes |= _judge_silence(evidence, judgement, facts, run, (begin_ns, end_ns), name)
     causes |= _judge_sequence(evidence, judgement, facts, (begin_ns, end_ns), name)
     causes |= _judge_gaps(evidence, judgement, facts, (begin_ns, end_ns), name)
     _check_gate(evidence, judgement, facts, (begin_ns, end_ns), name)
-    if not blackout.is_finished and blackout.refusal is None and end_ns == blackout.end_ns:
+    if not blackout.is_over and end_ns == blackout.end_ns:
         judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
     return causes
 
 
 def _judge_silence(
     evidence: Evidence, judgement: Judgement, facts: StreamFacts, run: Run, span: tuple[int, int], name: str
-) -> None:
+) -> set[str | None]:
     begin_ns, end_ns = span
     part = facts.during(begin_ns, end_ns)
     count = part.stop - part.start
@@ -79,10 +79,12 @@ def _judge_silence(
         judgement.fail(
             _finding(evidence, facts, run.end_ns, f"the stream of {name} was stopped, and not by the bench")
         )
-    elif not count and end_ns - begin_ns < run.period_ns:
+        return {"RESET" if is_at_reset(evidence, facts.function, run.end_ns) else None}
+    if not count and end_ns - begin_ns < run.period_ns:
         judgement.vacuous(f"no transaction of {name} was due between frozen and finished")
     elif end_ns - (int(facts.t_ns[part.stop - 1]) if count else begin_ns) > run.period_ns + SILENCE_NS:
         judgement.doubt(Finding(f"{name} fell silent: no transaction, no refusal and no stop was recorded"))
+    return set()
 
 
 def _judge_sequence(
@@ -93,6 +95,7 @@ def _judge_sequence(
     steps = np.diff(facts.sequence[first : part.stop])
     wrong = np.flatnonzero(steps != 1)
     is_whole = evidence.timeline.recording.complete
+    causes: set[str | None] = set()
     for at in wrong[:MOST_FINDINGS].tolist():
         before, after = (int(facts.sequence[first + at + n]) for n in (0, 1))
         what = (
@@ -102,7 +105,11 @@ def _judge_sequence(
         finding = _finding(evidence, facts, t_ns, f"{name}: {what} between {before} and {after}")
         # A record that is known to have lost events cannot blame the guest for an absent one.
         (judgement.fail if is_whole else judgement.doubt)(finding)
-    return {None} if len(wrong) and is_whole else set()
+        # A reset begins the numbers anew.
+        since = int(facts.t_ns[first + at])
+        was_reset = evidence.failed("RESET") and bool(resets(evidence, facts.function, since, t_ns))
+        causes.add("RESET" if was_reset else None)
+    return causes if is_whole else set()
 
 
 def _judge_gaps(
@@ -145,8 +152,12 @@ def _cause(evidence: Evidence, facts: StreamFacts, gap: Gap) -> str | None:
     first = int(facts.slots[gap.first_blocked])
     since = int(facts.slots[gap.first_blocked - 1]) if gap.first_blocked else -1
     closing = slots[(slots > since) & (slots < first)]
+    newly = timeline.column("aux", closing) & ~timeline.column("extra", closing)
+    shut = closing[(newly & np.uint64(int(Gate.IN_RESET))) != 0]
+    if len(shut) and is_at_reset(evidence, facts.function, int(timeline.t_ns[shut[0]])):
+        return "RESET"
     for gate, rule in _CAUSES:
-        closed = timeline.column("aux", closing) & ~timeline.column("extra", closing) & np.uint64(int(gate))
+        closed = newly & np.uint64(int(gate))
         if gap.reasons & gate and closed.any() and evidence.failed(rule, facts.function):
             return rule
     return None

@@ -36,7 +36,8 @@ def _judge(evidence: Evidence) -> Result:
             if function.is_endpoint and not function.preserve:
                 _judge_stray(evidence, judgement, blackout, function)
     nothing = "nothing is preserved" if evidence.blackouts else "the guest was never frozen"
-    return judgement.result(nothing=nothing)
+    is_lost = any(evidence.failed("PRESERVED-SET", function) for function in evidence.preserved)
+    return judgement.result(caused_by="PRESERVED-SET" if is_lost else None, nothing=nothing)
 
 
 def _judge_function(
@@ -52,7 +53,11 @@ def _judge_function(
         judgement.doubt(Finding(f"the preserve report of {name} has no readable page ranges"))
         return
     _judge_addresses(evidence, judgement, blackout, function, held)
-    _judge_retrieved(evidence, judgement, blackout, function, held)
+    if blackout.refusal is not None or blackout.panic is not None:
+        if _check_report(evidence, function, blackout) is None:
+            return  # nobody had to retrieve, nor to look at the pages
+    else:
+        _judge_retrieved(evidence, judgement, blackout, function, held)
     _judge_memory(evidence, judgement, blackout, function, held)
 
 

@@ -33,6 +33,9 @@ def _judge_function(
     if known(watched.initial) != 1:
         judgement.vacuous(f"MSI-X of {name} was not enabled when frozen")
         return
+    if blackout.refusal is not None or blackout.panic is not None:
+        judgement.vacuous(f"no incoming kernel finished: MSI-X of {name} was nobody's to take over")
+        return
     jump, sweep = blackout.phases.get("jump"), blackout.phases.get("enumeration")
     if jump is None or sweep is None:
         judgement.doubt(

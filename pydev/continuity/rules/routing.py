@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from pydev.continuity.causes import reset_cause, shared
 from pydev.continuity.evidence import Evidence, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
@@ -29,12 +30,11 @@ def _bus_numbers(evidence: Evidence) -> Result:
             for register in _REGISTERS:
                 _judge_register(evidence, judgement, blackout, bridge, register)
             judgement.examined += 1
-            if not blackout.is_finished and blackout.refusal is None:
+            if not blackout.is_over:
                 name = evidence.name(bridge, blackout.begin.t_ns)
                 judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
-    return judgement.result(
-        nothing="nothing is preserved" if evidence.blackouts else "the guest was never frozen"
-    )
+    nothing = "nothing is preserved" if evidence.blackouts else "the guest was never frozen"
+    return judgement.result(caused_by=shared(evidence, judgement.causes), nothing=nothing)
 
 
 def _judge_register(
@@ -56,7 +56,10 @@ def _judge_register(
         is_certain = not before & after and change.cause != "read"
         note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (not certain)"
         finding = transition(evidence, bridge, change, register, None, note)
-        (judgement.fail if is_certain and not is_at_edge else judgement.doubt)(finding)
+        if is_certain and not is_at_edge:
+            judgement.fail(finding, reset_cause(evidence, bridge, change))
+        else:
+            judgement.doubt(finding)
 
 
 def _requester_id(evidence: Evidence) -> Result:
@@ -89,7 +92,7 @@ def _judge_requester(
         judgement.vacuous(f"no transaction of {bdf_text(before)} reached memory between frozen and finished")
         return
     judgement.examined += len(times)
-    if not blackout.is_finished and blackout.refusal is None:
+    if not blackout.is_over:
         judgement.doubt(
             Finding(f"no finish report: {bdf_text(before)} was not seen through the whole blackout")
         )
@@ -135,11 +138,12 @@ def _bus_changed(evidence: Evidence, function: FunctionEntry, blackout: Blackout
 BUS_NUMBERS: Final = Rule(
     id="BUS-NUMBERS",
     title="Bridges above a preserved endpoint keep their bus numbers, without a moment of others",
-    hazards=(25, 26),
+    hazards=(25, 26, 65),
     severity="R",
     why="A function's bus number is the secondary number of the port above, and completions are routed by "
     "it: zeroed or changed, requests carry another ID and their completions go astray, IOMMU or not.",
-    acceptable="Nothing below the bridge is preserved; or the same numbers are written again.",
+    acceptable="Nothing below the bridge is preserved; or the same numbers are written again. A bus rescan (65) has "
+    "no rule of its own: what it writes is judged by this one, BAR-FINAL and those of each register.",
     source="PCIe 6.0 2.2.6.2, 7.5.1.3; linux drivers/pci/probe.c pci_scan_bridge_extend",
     planted_fault="the dword at 18h of the port above a preserved endpoint written 0 and then back",
     judge=_bus_numbers,

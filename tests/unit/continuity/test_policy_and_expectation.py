@@ -24,7 +24,8 @@ def test_every_rule_says_what_it_is() -> None:
     described = rules_json()
     assert {entry["id"] for entry in described["rules"]} == {
         "RECORD-COMPLETE", "GUEST-UPDATED", "BME-ENDPOINT", "BME-BRIDGE", "POWER-STATE", "BUS-NUMBERS",
-        "REQUESTER-ID", "BAR-FINAL", "MSIX-TAKEOVER", "DMA-CONTINUITY", "DMA-INTEGRITY",
+        "REQUESTER-ID", "BAR-FINAL", "MSIX-TAKEOVER", "DMA-CONTINUITY", "DMA-INTEGRITY", "RESET", "ACS-CONTROL",
+        "ARI-FORWARDING", "DEVICE-CONTROL", "LINK-CONTROL", "CATCH-UP", "PRESERVED-SET", "CONTROL-CLEARED",
     }  # fmt: skip
     keys = {"id", "title", "hazards", "severity", "why", "acceptable", "source", "planted_fault"}
     assert all(set(entry) == keys for entry in described["rules"])

@@ -40,7 +40,7 @@ def test_clearing_bus_master_of_a_preserved_endpoint_fails_and_names_the_write(j
     story.write(172, EP0, 0x04, 0x102, tag="fault")
     story.block(172, 240, Gate.BUS_MASTER_OFF)
     story.write(240, EP0, 0x04, 0x106)
-    rewritten(story)
+    story.reconnect()
     verdict = judge(story)
     finding = result(verdict, "BME-ENDPOINT").findings[0]
     assert (finding.register, finding.field, finding.width) == ("COMMAND", "bus_master", 2)
@@ -51,29 +51,17 @@ def test_clearing_bus_master_of_a_preserved_endpoint_fails_and_names_the_write(j
     assert result(verdict, "DMA-CONTINUITY").caused_by == "BME-ENDPOINT"
 
 
-def rewritten(story: Story) -> None:
-    """Make the server's `extra` and `aux` follow the order of time after writes were added out of order."""
-    held: dict[tuple[int, int], int] = {}
-    for event in sorted(story.events, key=lambda e: e.t_ns):
-        if event.kind != Kind.REGION_WRITE:
-            continue
-        key = (event.fields["function"], event.fields["address"])
-        if key in held:
-            event.fields["extra"] = held[key]
-        held[key] = event.fields["aux"]
-
-
 def test_a_write_that_leaves_bus_master_set_is_no_finding(judge: Judge) -> None:
     story = Story()
     story.write(172, EP0, 0x04, 0x506)
-    rewritten(story)
+    story.reconnect()
     assert outcome(judge(story), "BME-ENDPOINT") == "PASS"
 
 
 def test_an_endpoint_that_is_not_preserved_may_lose_bus_master(judge: Judge) -> None:
     story = Story()
     story.write(172, EP1, 0x04, 0x103 & ~4)
-    rewritten(story)
+    story.reconnect()
     assert outcome(judge(story), "BME-ENDPOINT") == "PASS"
 
 
@@ -158,7 +146,7 @@ def test_d3hot_fails_and_explains_refused_dma(judge: Judge) -> None:
     story.write(232, EP0, PMCSR, 3)
     story.block(232, 245, Gate.POWER_STATE)
     story.write(245, EP0, PMCSR, 0)
-    rewritten(story)
+    story.reconnect()
     verdict = judge(story)
     assert verdict.failing_rules == ["POWER-STATE", "DMA-CONTINUITY"]
     assert result(verdict, "DMA-CONTINUITY").caused_by == "POWER-STATE"
@@ -183,7 +171,7 @@ def test_msix_never_enabled_is_vacuous_and_does_not_count(judge: Judge) -> None:
 def test_msix_disabled_by_the_outgoing_kernel_is_vacuous(judge: Judge) -> None:
     story = Story()
     story.write(172, EP0, MSIX_CONTROL, 0x0003)
-    rewritten(story)
+    story.reconnect()
     assert outcome(judge(story), "MSIX-TAKEOVER") == "VACUOUS"
 
 
@@ -204,7 +192,7 @@ def test_the_block_reason_alone_does_not_blame_a_rule(judge: Judge) -> None:
     story = Story()
     story.write(240, EP0, 0x04, 0x102)
     story.write(240.2, EP0, 0x04, 0x106)
-    rewritten(story)
+    story.reconnect()
     # Refused long before that write: something else closed the gate.
     story.block(180, 181, Gate.BUS_MASTER_OFF)
     story.remove(lambda e: e.kind == Kind.GATE and e.t_ns == at(180))

@@ -283,7 +283,7 @@ def test_a_path_that_is_no_kernel_tree_is_refused(
 
 
 def test_an_unknown_kernel_is_answered_with_the_known_ones(progress: RememberingProgress) -> None:
-    with pytest.raises(ImageError, match="no kernel is called 'lua': name one of luo, debian"):
+    with pytest.raises(ImageError, match="no kernel is called 'lua': name one of luo, luo-pci, debian"):
         build.kernel("lua", progress)
 
 

@@ -61,6 +61,7 @@ def test_every_check_that_is_not_ok_says_what_to_do(monkeypatch: pytest.MonkeyPa
         "QEMU",
         "vfio-user-pci",
         "kernel luo",
+        "kernel luo-pci",
         "kernel debian",
         "agent and initial file system",
     }
@@ -151,7 +152,7 @@ def test_the_set_up_makes_everything_ready_the_slowest_last(monkeypatch: pytest.
     monkeypatch.setattr("guest_images.build.kernel", lambda name, progress: make(name, kernel(name)))
     progress = RememberingProgress()
     doctor.setup(progress)
-    assert made == ["qemu", "initramfs", "debian", "luo"]
+    assert made == ["qemu", "initramfs", "debian", "luo", "luo-pci"]
     assert any("release-of-luo" in end for end in progress.ends)
 
 

@@ -76,6 +76,62 @@ def test_read_only_bits_of_a_bridges_command_are_no_contradiction() -> None:
     assert len(shadow(("w", 4, 0xFFFF), ("r", 4, 0x0503)).problems) == 1
 
 
+DEVCTL2 = RegisterEntry("DEVCTL2", 0xB8, 2, {"ari_forwarding": FieldEntry("ari_forwarding", 5, 1)})
+
+
+def capability(*accesses: tuple[str, int, int] | tuple[str, int, int, int]) -> TraceShadow:
+    made = TraceShadow(range(0xB8, 0xBA))
+    for t_ns, (verb, offset, value, *width) in enumerate(accesses):
+        made.access(TraceAccess(t_ns, verb == "w", offset, value, width[0] if width else None))
+    return made
+
+
+def held(made: TraceShadow) -> int | None:
+    return known(made.log.history(DEVCTL2).at(100))
+
+
+def test_a_capabilitys_register_is_not_known_until_it_is_read() -> None:
+    assert held(capability()) is None
+    assert held(capability(("r", 0xB8, 0x20))) is None  # by a byte, as far as anybody can tell
+    assert held(capability(("r", 0xB8, 0x20, 4))) == 0x20
+    assert held(capability(("r", 0xB8, 0x420))) == 0x420
+
+
+def test_a_read_before_any_write_tells_what_it_held_at_power_on() -> None:
+    made = capability(("r", 0xB8, 0x20, 4), ("w", 0xB8, 0), ("r", 0xB8, 0, 4))
+    history = made.log.history(DEVCTL2)
+    assert (known(history.initial), held(made)) == (0x20, 0)
+
+
+def test_a_write_that_a_read_only_bit_did_not_take_never_was() -> None:
+    made = capability(("r", 0xB8, 0x0F, 4), ("w", 0xB8, 0x10F), ("r", 0xB8, 0x0F, 4))
+    assert [known(change.after) for change in made.log.history(DEVCTL2).changes] == [0x0F]
+    assert made.problems == []
+
+
+def test_a_value_that_was_read_back_once_is_not_explained_away_by_a_later_read() -> None:
+    made = capability(("r", 0xB8, 0, 4), ("w", 0xB8, 0x20), ("r", 0xB8, 0x20, 4), ("r", 0xB8, 0, 4))
+    changes = made.log.history(DEVCTL2).changes
+    assert [known(change.after) for change in changes] == [0x20, 0]
+    assert changes[-1].cause == "read"
+
+
+def test_bits_that_neither_the_write_nor_its_past_had_are_a_change_that_nobody_wrote() -> None:
+    made = capability(("r", 0xB8, 0, 4), ("w", 0xB8, 0x20), ("r", 0xB8, 0x40, 4))
+    assert made.log.history(DEVCTL2).changes[-1].cause == "read"
+
+
+def test_a_read_modify_write_is_as_wide_as_its_read_may_be() -> None:
+    made = capability(("r", 0xB8, 0x420), ("w", 0xB8, 0))
+    assert held(made) == 0
+
+
+def test_a_reset_makes_a_written_register_unknown_again() -> None:
+    made = trace_shadow([TraceAccess(1, True, 0xB8, 0x420)], [(5, "bus reset")], range(0xB8, 0xBA))
+    assert known(made.log.history(DEVCTL2).at(2)) == 0x420
+    assert known(made.log.history(DEVCTL2).at(6)) is None
+
+
 def test_setting_the_bus_reset_bit_is_noticed_once() -> None:
     made = shadow(("w", 0x3E, 0x42), ("w", 0x3E, 0x42), ("w", 0x3E, 2), ("w", 0x3E, 0x42))
     assert made.bus_resets == [0, 3]

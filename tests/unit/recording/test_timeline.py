@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from pydev.errors import RecordingError
+from pydev.recording.config import known
 from pydev.recording.format import Kind
 from pydev.recording.timeline import Timeline, load_timeline
 from pydev.recording.writer import RecordingBuilder
-from pydev.testkit.story import DN1, EP0, EP1, FROZEN, RP1, SWEEP, UP1, UPDATED, Story, at
+from pydev.testkit.story import DN1, EP0, EP1, FROZEN, RP1, SWEEP, UP1, UPDATED, Story, at, offset
 
 
 def timeline(story: Story, tmp_path: Path) -> Timeline:
@@ -62,6 +63,44 @@ def test_writes_inside_a_reset_sequence_need_no_trace_line(tmp_path: Path) -> No
     story.add(140.2, Kind.RESET, function=EP1, value=1)
     story.server(140.3, EP1, 0x10, 0, 4, after=None)
     assert timeline(story, tmp_path).joins[EP1].problems == []
+
+
+def test_a_bus_reset_of_a_function_without_interrupts_has_nothing_to_disable(tmp_path: Path) -> None:
+    story = Story()
+    story.server(140.1, EP1, 0x04, 0, 2, after=None)
+    story.add(140.2, Kind.RESET, function=EP1, value=1)
+    story.reconnect()
+    assert timeline(story, tmp_path).joins[EP1].problems == []
+
+
+def test_a_write_long_before_such_a_reset_is_the_guests(tmp_path: Path) -> None:
+    story = Story()
+    story.server(130.1, EP1, 0x04, 0, 2, after=None)
+    story.add(140.2, Kind.RESET, function=EP1, value=1)
+    story.reconnect()
+    assert len(timeline(story, tmp_path).joins[EP1].problems) == 1
+
+
+def test_a_dump_tells_the_width_of_its_reads_and_a_lone_read_does_not(tmp_path: Path) -> None:
+    story = Story()
+    assert known_devctl2(timeline(story, tmp_path)) == 0x20
+    story.remove_tag("dump")
+    story.trace(FROZEN + 0.1, DN1, offset(DN1, "DEVCTL2"), 0x20, write=False)
+    assert known_devctl2(timeline(story, tmp_path)) is None
+
+
+def known_devctl2(found: Timeline) -> int | None:
+    history = found.history(DN1, "DEVCTL2")
+    assert history is not None
+    return known(history.at(at(FROZEN + 1)))
+
+
+def test_a_panic_ends_a_blackout(tmp_path: Path) -> None:
+    story = Story()
+    story.remove(lambda e: e.members is not None and e.t_ns > at(FROZEN + 1))
+    story.console(230, "[    0.900000] Kernel panic - not syncing: x")
+    blackout = timeline(story, tmp_path).blackouts[0]
+    assert (blackout.end_ns, blackout.is_over, blackout.is_finished) == (at(230), True, False)
 
 
 def test_the_same_writes_without_a_reset_are_reported(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What follows from what: a reset takes with it registers, streams and numbers, and is to blame for them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from pydev.continuity.evidence import Evidence
+from pydev.recording.config import Change
+from pydev.recording.format import Kind, ResetKind
+from pydev.recording.functions import FunctionEntry
+
+RESET_NS: Final = 5_000_000
+"""A reset, what the client writes around it and what it changes are recorded within this time."""
+
+
+def resets(
+    evidence: Evidence, function: FunctionEntry, begin_ns: int, end_ns: int
+) -> list[tuple[int, ResetKind | int]]:
+    """An endpoint's resets after one moment and not after another: when, and of which kind."""
+    timeline = evidence.timeline
+    slots = timeline.of_kind(Kind.RESET, function.index)
+    times = timeline.t_ns[slots]
+    slots = slots[(times > begin_ns) & (times <= end_ns)]
+    kinds = timeline.column("value", slots).tolist()
+    known = set(ResetKind)
+    return [
+        (t_ns, ResetKind(kind) if kind in known else kind)
+        for t_ns, kind in zip(timeline.t_ns[slots].tolist(), kinds, strict=True)
+    ]
+
+
+def is_at_reset(evidence: Evidence, function: FunctionEntry, t_ns: int) -> bool:
+    """Whether an endpoint was being reset at a moment, and RESET failed for it."""
+    timeline = evidence.timeline
+    times = timeline.t_ns[timeline.of_kind(Kind.RESET, function.index)].astype(np.int64)
+    return evidence.failed("RESET") and bool((np.abs(times - t_ns) <= RESET_NS).any())
+
+
+def reset_cause(evidence: Evidence, function: FunctionEntry, change: Change) -> str | None:
+    """RESET, where that is what changed a register: no config write of the guest did."""
+    if change.cause == "bus reset":
+        return "RESET" if evidence.failed("RESET") else None
+    if change.cause == "write":  # the client's own, of its reset sequence: nobody reset by the guest's
+        found = resets(evidence, function, change.t_ns - RESET_NS, change.t_ns + RESET_NS)
+        is_clients = any(kind == ResetKind.DEVICE for _, kind in found)
+        return "RESET" if is_clients and evidence.failed("RESET") else None
+    is_own = change.cause == "device" and is_at_reset(evidence, function, change.t_ns)
+    return "RESET" if is_own else None
+
+
+def shared(evidence: Evidence, causes: Iterable[str | None]) -> str | None:
+    """The one rule that explains everything: the cause itself, or what several causes go back to."""
+    found = set(causes)
+    if len(found) <= 1 or None in found:
+        return next(iter(found), None) if len(found) == 1 else None
+    roots = {_root(evidence, cause) for cause in found if cause is not None}
+    return next(iter(roots)) if len(roots) == 1 else None
+
+
+def _root(evidence: Evidence, rule: str) -> str:
+    seen = {rule}
+    while (result := evidence.results.get(rule)) is not None and result.caused_by is not None:
+        if result.caused_by in seen:
+            break
+        rule = result.caused_by
+        seen.add(rule)
+    return rule
