@@ -25,6 +25,7 @@ EXIT_BENCH = 3
 EXIT_INTERRUPTED = 130
 EXIT_BISECT_SKIP = 125
 
+NO_DRIVER = "the kernel has no driver for the stream endpoint: the agent preserves a memfd and drives the endpoint through sysfs"
 DEFAULT_EXPERIMENT = "live-update"
 
 
@@ -85,6 +86,8 @@ def run(
                 folder = update.run
         finally:
             _stop(show)
+        if not update.script.hello.get("driver"):
+            click.echo(f"luscope: {NO_DRIVER}", err=True)
         if update.loss:
             click.echo(f"luscope: {update.loss}", err=True)
         click.echo(

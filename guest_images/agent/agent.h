@@ -156,7 +156,7 @@ command_fn cmd_buffer, cmd_preserve, cmd_unpreserve, cmd_retrieve, cmd_finish;
 int endpoint_map(struct endpoint *endpoint);
 int stream_page_table(struct endpoint *endpoint, uint64_t *iovas, unsigned int count);
 bool stream_is_running(struct endpoint *endpoint);
-command_fn cmd_stream, cmd_claim, cmd_stop, cmd_status, cmd_mark;
+command_fn cmd_stream, cmd_claim, cmd_stop, cmd_status, cmd_mark, cmd_rescan;
 
 /* check.c */
 command_fn cmd_check;

@@ -35,6 +35,7 @@ static const struct command commands[] = {
 	{ "stream", cmd_stream, true },
 	{ "status", cmd_status, true },
 	{ "mark", cmd_mark, true },
+	{ "rescan", cmd_rescan, true },
 	{ "arm", cmd_arm, true },
 	{ "interrupts", cmd_interrupts, false },
 	{ "load", cmd_load, true },

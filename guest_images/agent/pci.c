@@ -223,3 +223,18 @@ int cmd_config(const struct json_object *request)
 	put_u64("value", word);
 	return 0;
 }
+
+/* Has the kernel look for devices on every bus again; returns when it has. */
+int cmd_rescan(const struct json_object *request)
+{
+	int fd = open("/sys/bus/pci/rescan", O_WRONLY | O_CLOEXEC);
+	int error = 0;
+
+	(void)request;
+	if (fd < 0)
+		return fail(errno, "/sys/bus/pci/rescan: %s", strerror(errno));
+	if (write(fd, "1", 1) != 1)
+		error = errno;
+	close(fd);
+	return error ? fail(error, "rescan: %s", strerror(error)) : 0;
+}

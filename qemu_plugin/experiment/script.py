@@ -4,6 +4,7 @@
 The script is a generator of phases: it stops at each phase that a host can hold, and goes on when asked to.
 """
 
+import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,7 +122,8 @@ class Script:
         A refusal undoes the whole session: what was preserved before it is preserved no longer.
         """
         if is_orchestrated:
-            await self.command("session", name=self.bench.experiment.update.session)
+            for session in self._sessions():
+                await self.command("session", name=session)
         for stream in self.streams:
             try:
                 await self._buffer(stream, is_orchestrated)
@@ -137,12 +139,22 @@ class Script:
         return True
 
     async def _unpreserve(self) -> None:
-        """Close the session: everything in it is un-preserved."""
-        held = [stream for stream in self.streams if stream.is_preserved]
-        for stream in held:
-            stream.is_preserved = False
-        if held:
-            await self.command("unpreserve", token=held[0].token)
+        """Close the sessions: everything in them is un-preserved."""
+        for session in self._sessions():
+            held = [
+                stream for stream in self.streams if stream.is_preserved and self._session(stream) == session
+            ]
+            for stream in held:
+                stream.is_preserved = False
+            if held:
+                await self.command("unpreserve", token=held[0].token)
+
+    def _session(self, stream: _Streaming) -> str:
+        return stream.spec.session or self.bench.experiment.update.session
+
+    def _sessions(self) -> list[str]:
+        """The sessions that are needed, in the order of their first endpoints."""
+        return list(dict.fromkeys(self._session(stream) for stream in self.streams if stream.spec.preserve))
 
     async def _cancel_and_prepare_anew(self) -> None:
         """Un-preserve everything, see that the streams go on, and preserve the same buffers again."""
@@ -150,9 +162,10 @@ class Script:
         await self._unpreserve()
         for stream in self.streams:
             await self._slots_written(stream, FIRST_SLOTS)
-        await self.command("session", name=self.bench.experiment.update.session)
+        for session in self._sessions():
+            await self.command("session", name=session)
         for stream in again:
-            await self.command("preserve", bdf=stream.bdf, token=stream.token)
+            await self.command("preserve", bdf=stream.bdf, token=stream.token, session=self._session(stream))
             stream.is_preserved = True
 
     async def _go_on(self) -> None:
@@ -173,16 +186,23 @@ class Script:
         """
         is_retrieved = is_orchestrated and any(stream.is_retrieved for stream in self.streams)
         is_driven = bool(self.hello.get("driver"))
-        session = self.bench.experiment.update.session
+        sessions = self._sessions()
         if is_retrieved and is_driven:
-            await self.command("finish", session=session)
-            for stream in self.streams:
-                if stream.is_retrieved:
-                    await self._resumed(stream)
+            for session in sessions:
+                await self.command("finish", session=session)
+                for stream in self.streams:
+                    if stream.is_retrieved:
+                        await self._resumed(stream)
         for stream in self.streams:
-            await self._end(stream)
+            # A driver lets nobody near a preserved device that was not retrieved.
+            if self.bench.experiment.update.retrieve or not (is_driven and stream.is_preserved):
+                await self._end(stream)
         if is_retrieved and not is_driven:
-            await self.command("finish", session=session)
+            for session in sessions:
+                await self.command("finish", session=session)
+        if is_orchestrated and not self.bench.experiment.update.retrieve:
+            with contextlib.suppress(AgentError):  # the refusal is in the record, and judged
+                await self.command("finish", session=sessions[0])
         self.is_frozen = False
 
     async def _enter(self, phase: str) -> str:
@@ -279,6 +299,7 @@ class Script:
             pages=_pages(stream),
             token=stream.token,
             preserve=int(wanted),
+            **({"session": self._session(stream)} if wanted else {}),
         )
         stream.is_preserved = wanted
 
@@ -307,7 +328,7 @@ class Script:
             return
         if not self.bench.experiment.update.retrieve:
             return
-        session = self.bench.experiment.update.session
+        session = self._session(stream)
         try:
             await self.command(
                 "retrieve",

@@ -49,6 +49,8 @@ class EndpointSpec:
     port: str
     model: str = "stream"
     preserve: bool = False
+    session: str | None = None
+    """The session that it is preserved in, if not the update's."""
     stream: Streaming | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
