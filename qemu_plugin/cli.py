@@ -25,7 +25,10 @@ EXIT_BENCH = 3
 EXIT_INTERRUPTED = 130
 EXIT_BISECT_SKIP = 125
 
-NO_DRIVER = "the kernel has no driver for the stream endpoint: the agent preserves a memfd and drives the endpoint through sysfs"
+NO_DRIVER = (
+    "the kernel has no driver for the stream endpoint: "
+    "the agent preserves a memfd and drives it through sysfs"
+)
 DEFAULT_EXPERIMENT = "live-update"
 
 

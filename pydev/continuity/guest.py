@@ -195,3 +195,14 @@ def _goes_on(timeline: Timeline, since_ns: int) -> Iterator[Shortcoming]:
         yield Shortcoming("another kernel answers", others[0].t_ns)
     if not any(m.members.get("ok") is True for m in after):
         yield Shortcoming("the guest was not heard of again")
+
+
+def bench_ended_early(timeline: Timeline) -> bool:
+    """The endpoint server died, the run was given up or interrupted, or the runner itself is gone."""
+    given_up = timeline.marks(Mark.ABORTED) or timeline.marks(Mark.SERVER_LOST)
+    return bool(given_up) or timeline.recording.trailer is None
+
+
+def has_died(timeline: Timeline) -> bool:
+    """Whether the run could not be performed to its end, and not by the bench's doing."""
+    return bool(timeline.trailer.get("incomplete")) and not bench_ended_early(timeline)

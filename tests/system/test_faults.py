@@ -45,8 +45,14 @@ FAULTS = [
     Fault("change-lnkctl", {"LINK-CONTROL": None}),
     Fault("move-bar", {"BAR-FINAL": None}),
     Fault("port-clears-bme", {"BME-BRIDGE": None}),
+    Fault("port-irq-fails"),  # the series guards this path (hazard 53): port-clears-bme also lifts the guard
     Fault("no-catch-up", {"CATCH-UP": None}),
     Fault("page-not-preserved", {"PRESERVED-SET": None, "GUEST-UPDATED": "PRESERVED-SET"}, is_outgoing=True),
+    Fault(
+        "other-compatible",
+        {"PRESERVED-SET": None, "GUEST-UPDATED": "PRESERVED-SET", "DMA-CONTINUITY": "PRESERVED-SET"},
+    ),
+    Fault("finish-early", {"PRESERVED-SET": None, "DMA-CONTINUITY": "PRESERVED-SET"}),
     Fault(
         "secondary-bus-reset",
         {"RESET": None, "BME-ENDPOINT": "RESET", "DMA-CONTINUITY": "RESET"},
@@ -85,6 +91,19 @@ async def test_a_broken_promise_fails_exactly_its_rules(live_update: LiveUpdateF
         entry.rule.id: entry.result.caused_by for entry in verdict.rules if entry.result.outcome == "FAIL"
     }
     assert failed == fault.failing, run.run.report.read_text()
+
+
+async def test_a_ring_that_was_not_preserved_fails_its_rule_even_if_the_guest_does_not_live_to_tell(
+    live_update: LiveUpdateFactory,
+) -> None:
+    """The devices go on into memory that is the incoming kernel's by now: what becomes of it is chance."""
+    fault = Fault(
+        "buffer-not-preserved", is_outgoing=True, more="\n[deadlines]\nupdate_s = 20\ncommand_s = 10\n"
+    )
+    async with live_update(experiment(fault)) as run:
+        verdict = await run.finish()
+    assert "PRESERVED-SET" in verdict.failing_rules, run.run.report.read_text()
+    assert verdict.outcome == "FAIL"
 
 
 async def test_without_a_fault_nothing_fails_and_nothing_is_left_unexamined(

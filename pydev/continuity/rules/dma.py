@@ -79,12 +79,19 @@ def _judge_silence(
         judgement.fail(
             _finding(evidence, facts, run.end_ns, f"the stream of {name} was stopped, and not by the bench")
         )
-        return {"RESET" if is_at_reset(evidence, facts.function, run.end_ns) else None}
+        return {_stop_cause(evidence, facts, run.end_ns)}
     if not count and end_ns - begin_ns < run.period_ns:
         judgement.vacuous(f"no transaction of {name} was due between frozen and finished")
     elif end_ns - (int(facts.t_ns[part.stop - 1]) if count else begin_ns) > run.period_ns + SILENCE_NS:
         judgement.doubt(Finding(f"{name} fell silent: no transaction, no refusal and no stop was recorded"))
     return set()
+
+
+def _stop_cause(evidence: Evidence, facts: StreamFacts, t_ns: int) -> str | None:
+    """A reset stops an engine; so does a driver that was not told of a device's being preserved."""
+    if is_at_reset(evidence, facts.function, t_ns):
+        return "RESET"
+    return "PRESERVED-SET" if evidence.failed("PRESERVED-SET", facts.function) else None
 
 
 def _judge_sequence(

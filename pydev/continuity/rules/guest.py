@@ -13,6 +13,7 @@ from typing import Final
 from pydev.continuity.evidence import Evidence
 from pydev.continuity.guest import (
     Shortcoming,
+    bench_ended_early,
     expected_guest,
     is_meant_to_stay,
     proof_shortcomings,
@@ -22,8 +23,6 @@ from pydev.continuity.guest import (
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.continuity.streams import Run, StreamFacts, stream_facts
-from pydev.recording.format import Mark
-from pydev.recording.timeline import Timeline
 
 
 def _judge(evidence: Evidence) -> Result:
@@ -34,7 +33,7 @@ def _judge(evidence: Evidence) -> Result:
         return judgement.result()
     judgement.examined = len(evidence.blackouts)
     # A bench that ended early cannot hold against the guest what it did not wait for.
-    complain = judgement.doubt if _bench_ended_early(timeline) else judgement.fail
+    complain = judgement.doubt if bench_ended_early(timeline) else judgement.fail
     guest = expected_guest(timeline)
     if guest in ("refused", "cancelled", "panic"):
         judgement.examined += 1
@@ -85,12 +84,6 @@ def _judge_streams(evidence: Evidence, judgement: Judgement) -> None:
 def _was_good(facts: StreamFacts, run: Run, t_ns: int) -> bool:
     part = facts.during(run.begin_ns, t_ns)
     return not facts.is_blocked[part].all()
-
-
-def _bench_ended_early(timeline: Timeline) -> bool:
-    """The endpoint server died, the run was given up or interrupted, or the runner itself is gone."""
-    given_up = timeline.marks(Mark.ABORTED) or timeline.marks(Mark.SERVER_LOST)
-    return bool(given_up) or timeline.recording.trailer is None
 
 
 def _wanted(evidence: Evidence) -> int:

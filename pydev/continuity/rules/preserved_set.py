@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from pydev.continuity.evidence import Evidence
-from pydev.continuity.guest import expected_guest
+from pydev.continuity.guest import expected_guest, has_died
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.preserved import Buffer, buffers, finish_of
 from pydev.continuity.rule import Rule
@@ -187,14 +187,14 @@ def _inside(evidence: Evidence, blackout: Blackout) -> list[AgentMessage]:
 
 
 def _miss(evidence: Evidence, judgement: Judgement, blackout: Blackout, finding: Finding) -> None:
-    """Something did not happen: the guest's fault, if the host got so far as to ask for the finish."""
+    """Something did not happen: the guest's fault if the host asked for the finish, or if the guest died before."""
     later = [b.begin.t_ns for b in evidence.blackouts if b.update > blackout.update]
     end_ns = min(later, default=evidence.timeline.last_ns)
     asked = any(
         m.to_guest and m.members.get("cmd") == "finish" and blackout.begin.t_ns < m.t_ns <= end_ns
         for m in evidence.timeline.messages
     )
-    if asked:
+    if asked or has_died(evidence.timeline):
         judgement.fail(finding)
     else:
         judgement.doubt(finding)
