@@ -43,6 +43,10 @@ class Finding:
     before: int | None = None
     """Of the whole register."""
     after: int | None = None
+    function: str | None = None
+    """The kernel function that made the write (`Attribution.function`); None where it is not known."""
+    stack: tuple[str, ...] = ()
+    """Its call stack, innermost first."""
 
 
 @dataclass(frozen=True, slots=True)

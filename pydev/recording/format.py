@@ -117,17 +117,47 @@ class Kind(IntEnum):
     """Set by the bench: value = Mark."""
     LOST = 19
     """A writer knows that it missed something: value = how many, region = Lost reason."""
+    PLUGIN_WRITE = 20
+    """QEMU's TCG plugin saw a guest's config write, just before the instruction that makes it: region = BDF,
+    address = offset, error = width in bytes, value, extra = the instruction's guest virtual address, aux =
+    CPU | PluginWay << 16. Chained: `size` bytes follow, the writer's stack (PLUGIN_STACK)."""
+    PLUGIN_JUMP = 21
+    """The outgoing kernel's last function has been entered (linux arch/x86/kernel/machine_kexec_64.c
+    machine_kexec): extra, aux and the chain as PLUGIN_WRITE."""
+    PLUGIN_END = 22
+    """The plugin's last word, as QEMU exits: value = PLUGIN_WRITEs that it appended, extra = writes for which
+    it found no room."""
+    ATTRIBUTION = 23
+    """Who made a write: value = slot of the PLUGIN_WRITE (or PLUGIN_JUMP), extra = `id` of a STACK."""
     AGENT = 32
     """Text: one JSON line of the agent channel; flags TO_GUEST for the host's lines."""
     CONSOLE = 33
     """Text: one line of the serial console."""
     NOTE = 34
     """Text: one JSON object of the bench itself."""
+    STACK = 35
+    """Text: a call stack, symbolised: {"id": number, "kernel": "outgoing", "incoming", "firmware" or "unknown",
+    "frames": [[symbol, offset, module or null], ...] innermost first, "note": why it ends early, or null}."""
     CONTINUATION = 255
     """40 more bytes of the text record before it."""
 
 
-TEXT_KINDS: Final = frozenset({Kind.AGENT, Kind.CONSOLE, Kind.NOTE})
+TEXT_KINDS: Final = frozenset({Kind.AGENT, Kind.CONSOLE, Kind.NOTE, Kind.STACK})
+"""Chains whose bytes are UTF-8 text."""
+CHAINED_KINDS: Final = TEXT_KINDS | {Kind.PLUGIN_WRITE, Kind.PLUGIN_JUMP}
+"""Kinds whose record is followed by CONTINUATIONs that hold `size` bytes."""
+
+PLUGIN_STACK: Final = np.dtype([("rsp", "<u8"), ("rbp", "<u8")])
+"""What a PLUGIN_WRITE's chain begins with; the rest is guest memory from `rsp` upwards, as u64."""
+
+
+class PluginWay(IntEnum):
+    """How a config write was made."""
+
+    PORTS = 0
+    """`out` to CF8 and CFC (QEMU hw/pci/pci_host.c)."""
+    ECAM = 1
+    """A store to the memory-mapped configuration window."""
 
 
 class Flag(IntFlag):

@@ -16,6 +16,8 @@ class FieldEntry:
     name: str
     lsb: int
     bits: int
+    access: str = "rw"
+    """An `Access` value; "rw" where the header does not say."""
 
     def extract(self, value: int) -> int:
         """The field's value in a register's value."""
@@ -98,7 +100,10 @@ def _function(entry: Mapping[str, Any]) -> FunctionEntry:
 
 
 def _register(entry: Mapping[str, Any]) -> RegisterEntry:
-    fields = (FieldEntry(str(f["name"]), int(f["lsb"]), int(f["bits"])) for f in entry.get("fields") or ())
+    fields = (
+        FieldEntry(str(f["name"]), int(f["lsb"]), int(f["bits"]), str(f.get("access", "rw")))
+        for f in entry.get("fields") or ()
+    )
     return RegisterEntry(
         str(entry["name"]), int(entry["offset"]), int(entry["width"]), {f.name: f for f in fields}
     )
