@@ -36,6 +36,10 @@ class Rule:
     planted_fault: str
     """A single change to a clean run that makes this rule FAIL (or UNKNOWN, for the bench's own)."""
     judge: Callable[[Evidence], Result]
+    registers: tuple[str, ...] = ()
+    """What is judged, by name: `COMMAND.bus_master`, `DEVCTL`."""
+    writers: tuple[str, ...] = ()
+    """The kernel functions that write it, with their file: `pci_clear_master (drivers/pci/pci.c)`."""
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
