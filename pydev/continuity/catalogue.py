@@ -12,6 +12,8 @@ from pydev.continuity.rules.dma import DMA_CONTINUITY
 from pydev.continuity.rules.guest import GUEST_UPDATED
 from pydev.continuity.rules.integrity import DMA_INTEGRITY
 from pydev.continuity.rules.interrupts import MSIX_TAKEOVER
+from pydev.continuity.rules.iommu import IOMMU_INTERRUPTS, IOMMU_INVALIDATION, IOMMU_TRANSLATION
+from pydev.continuity.rules.mapping import IOVA_MAPPING
 from pydev.continuity.rules.neutral import ACS_CONTROL, ARI_FORWARDING, DEVICE_CONTROL, LINK_CONTROL
 from pydev.continuity.rules.power import POWER_STATE
 from pydev.continuity.rules.preserved_set import PRESERVED_SET
@@ -38,6 +40,10 @@ _RULES: Final = (
     BAR_FINAL,
     MSIX_TAKEOVER,
     CATCH_UP,
+    IOMMU_TRANSLATION,
+    IOMMU_INTERRUPTS,
+    IOMMU_INVALIDATION,
+    IOVA_MAPPING,
     DMA_CONTINUITY,
     DMA_INTEGRITY,
 )

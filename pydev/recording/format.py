@@ -129,6 +129,9 @@ class Kind(IntEnum):
     it found no room."""
     ATTRIBUTION = 23
     """Who made a write: value = slot of the PLUGIN_WRITE (or PLUGIN_JUMP), extra = `id` of a STACK."""
+    IOMMU = 24
+    """The guest wrote a register of the IOMMU that decides about translation, as QEMU's trace has it: address =
+    the register's offset (IommuRegister), value = what was written, extra = GSTS before (for GCMD)."""
     AGENT = 32
     """Text: one JSON line of the agent channel; flags TO_GUEST for the host's lines."""
     CONSOLE = 33
@@ -149,6 +152,17 @@ CHAINED_KINDS: Final = TEXT_KINDS | {Kind.PLUGIN_WRITE, Kind.PLUGIN_JUMP}
 
 PLUGIN_STACK: Final = np.dtype([("rsp", "<u8"), ("rbp", "<u8")])
 """What a PLUGIN_WRITE's chain begins with; the rest is guest memory from `rsp` upwards, as u64."""
+
+
+class IommuRegister(IntEnum):
+    """Of an Intel VT-d remapping unit (Intel VT-d specification 11.4)."""
+
+    GCMD = 0x18
+    """Global Command: bit 31 translation, 26 queued invalidation, 25 interrupt remapping enabled."""
+    RTADDR = 0x20
+    """Root Table Address."""
+    IRTA = 0xB8
+    """Interrupt Remapping Table Address."""
 
 
 class PluginWay(IntEnum):

@@ -44,6 +44,8 @@ MS: Final = 1_000_000
 BEGIN_NS: Final = 1_000_000_000_000
 STREAM_BEGIN, FROZEN, SHUTDOWN, SWEEP, UPDATED, STOP, FINISHED, EXIT = 125, 160, 170, 200, 250, 280, 290, 300
 _TRACE_LEAD_NS: Final = 80_000
+RAM_BYTES: Final = 256 << 20
+RAM_OFFSET: Final = 0
 DOORBELL: Final = 0x2C
 """Of the stream endpoint's BAR 0."""
 
@@ -230,6 +232,8 @@ class Story:
         for endpoint in (EP0, EP1):
             self.add(1, Kind.CLIENT, function=endpoint, value=1)
             self.server(2, endpoint, 0x30, 0xFFFFF800, 4, after=0, tag="realize")
+            ram = {"value": RAM_BYTES, "aux": 3, "flags": int(Flag.HAS_FD), "extra": RAM_OFFSET}
+            self.add(1.5, Kind.DMA_MAP, function=endpoint, address=0, tag="ram", **ram)
             self.add(299.5, Kind.CLIENT, function=endpoint, value=0, tag="client gone")
         self.mark(5, Mark.MACHINE_RUNNING, "running")
         for tick in range(6, EXIT):

@@ -150,6 +150,7 @@ class Bench:
             qmp_socket=self._folder / "qmp.sock",
             trace_log=self.run.trace_log,
             accelerator=guest.accelerator,
+            iommu=guest.iommu,
         )
         self.clock_offsets_ns.append(realtime_minus_monotonic_ns())
         self.qemu_started_ns = time.monotonic_ns()

@@ -29,6 +29,7 @@ def header(experiment: Experiment, images: Images) -> dict[str, Any]:
             "updates": experiment.update.count,
             "expect_guest": experiment.expect.guest,
             "accelerator": experiment.guest.accelerator,
+            "iommu": experiment.guest.iommu,
         },
         "kernels": {
             "outgoing": _kernel(images.kernel),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from qemu_plugin.errors import UsageError
 from qemu_plugin.experiment.tables import check_keys, from_table, nearest
+from qemu_plugin.machine import iommu
 from qemu_plugin.machine.commandline import Port, port_kinds
 
 HOLDABLE_PHASES: Final = ("normal", "prepared", "frozen", "updated", "finished")
@@ -29,6 +30,8 @@ class Guest:
     command_line: str = ""
     next_command_line: str | None = None
     accelerator: str = "tcg"
+    iommu: str | None = None
+    """`intel`: a VT-d remapping unit in front of everything (the kernel decides whether it translates)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +358,10 @@ def _check_choices(experiment: Experiment, where: str) -> None:
         raise UsageError(f"{where}: [guest]: memory_mib is at least 96, not {guest.memory_mib}")
     if not 1 <= guest.cpus <= 64:
         raise UsageError(f"{where}: [guest]: cpus is 1 to 64, not {guest.cpus}")
+    if guest.iommu is not None and guest.iommu not in iommu.KINDS:
+        raise UsageError(
+            f"{where}: [guest]: iommu is {' or '.join(map(repr, iommu.KINDS))}, not {guest.iommu!r}"
+        )
     early = experiment.update.finish_early
     if early is not None and early not in errno.errorcode.values():
         raise UsageError(

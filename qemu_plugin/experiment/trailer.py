@@ -33,6 +33,7 @@ def join_and_close(bench: Bench, images: Images, incomplete: list[str]) -> None:
             "trace": {
                 "lines": joined.line_count,
                 "writes": joined.write_count,
+                "iommu_writes": joined.iommu_count,
                 "anchors": joined.anchor_count,
             },
             "kernels": {"outgoing": images.kernel.release, "incoming": images.next_kernel.release},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from qemu_plugin.machine import iommu
 from qemu_plugin.machine.trace import TRACE_OPTIONS
 
 REPLY_TIMEOUT_MS: Final = 600_000
@@ -50,6 +51,7 @@ class Machine:
     qmp_socket: Path
     trace_log: Path
     accelerator: str = "tcg"
+    iommu: str | None = None
     extra: Sequence[str] = ()
 
 
@@ -104,13 +106,14 @@ def arguments(machine: Machine) -> list[str]:
     Guest RAM is one shared memfd, which the endpoints map. The machine ends, instead of booting again, when
     the guest resets it: a kexec never does. Source: QEMU docs/system/devices/vfio-user.rst.
     """
+    split = () if machine.iommu is None else (iommu.MACHINE,)
     options = [
         "-nodefaults",
         "-no-user-config",
         *("-display", "none"),
         *("-name", "luscope"),
         *("-object", f"memory-backend-memfd,id=ram0,size={machine.memory_mib}M,share=on"),
-        *("-machine", f"q35,memory-backend=ram0,accel={machine.accelerator}"),
+        *("-machine", ",".join(["q35", "memory-backend=ram0", f"accel={machine.accelerator}", *split])),
         *("-smp", str(machine.cpus)),
         *("-m", f"{machine.memory_mib}M"),
         *("-action", "reboot=shutdown"),
@@ -123,6 +126,8 @@ def arguments(machine: Machine) -> list[str]:
         *TRACE_OPTIONS,
         *("-D", str(machine.trace_log)),
     ]
+    if machine.iommu is not None:  # before the devices that it stands in front of
+        options += [*iommu.DEVICE, *iommu.TRACE_OPTIONS]
     for number, port in enumerate(machine.ports, start=1):
         options += _port_options(port, number)
     for attachment in machine.attachments:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pydev.recording.format import NO_FUNCTION, RECORD, Kind
 from pydev.topology import BUS_BYTES, PRIMARY_OFFSET, BusNumbers, Topology
+from qemu_plugin.machine import iommu
 from qemu_plugin.machine.commandline import TRACE_TYPES
 from qemu_plugin.machine.trace import ConfigAccess, parse
 
@@ -25,6 +26,8 @@ class Joined:
     """RECORD: TRACE_READ and TRACE_WRITE, in the trace's order."""
     line_count: int
     write_count: int
+    iommu_count: int
+    """Writes to the IOMMU's registers."""
     anchor_count: int
     """Endpoint writes that both the trace and the server saw."""
     residual_median_ns: int
@@ -52,18 +55,20 @@ def join(
             (buses.write if access.is_write else buses.read)(function, access.offset, access.value)
         if function is not None or access.is_write or access.offset == _VENDOR_ID:
             rows.append(_row(access, function, realtime_minus_monotonic_ns))
+    iommu_rows = [_iommu_row(write, realtime_minus_monotonic_ns) for write in iommu.parse(text)]
+    rows += iommu_rows
     records = np.zeros(len(rows), dtype=RECORD)
     if rows:
         columns = np.array(rows, dtype=np.uint64).T
-        for name, column in zip(
-            ("t_ns", "kind", "function", "error", "region", "address", "value"), columns, strict=True
-        ):
+        names = ("t_ns", "kind", "function", "error", "region", "address", "value", "extra")
+        for name, column in zip(names, columns, strict=True):
             records[name] = column
     residuals = _residuals(records, server_writes)
     return Joined(
         records,
         lines,
         writes,
+        len(iommu_rows),
         len(residuals),
         int(np.median(residuals)) if len(residuals) else 0,
         int(np.abs(residuals).max()) if len(residuals) else 0,
@@ -79,7 +84,13 @@ def _row(access: ConfigAccess, function: int | None, offset_ns: int) -> tuple[in
         access.bdf,
         access.offset,
         access.value,
+        0,
     )
+
+
+def _iommu_row(write: iommu.IommuWrite, offset_ns: int) -> tuple[int, ...]:
+    t_ns = write.realtime_ns - offset_ns
+    return (t_ns, Kind.IOMMU, NO_FUNCTION, 0, 0, write.register, write.value, write.status)
 
 
 def _residuals(trace: npt.NDArray[np.void], server: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:

@@ -38,16 +38,29 @@ class ConfigAccess:
     """No function answered."""
 
 
+class Clock:
+    """Turns the trace's stamps into numbers; a second's text is read once."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._second_ns = 0
+
+    def realtime_ns(self, stamp: bytes, micros: bytes) -> int:
+        """CLOCK_REALTIME in ns of `YYYY-mm-ddTHH:MM:SS` (UTC) and six digits."""
+        if stamp != self._text:
+            self._text = stamp
+            moment = time.strptime(stamp.decode(), "%Y-%m-%dT%H:%M:%S")
+            self._second_ns = calendar.timegm(moment) * 1_000_000_000
+        return self._second_ns + int(micros) * 1000
+
+
 def parse(text: bytes) -> Iterator[ConfigAccess]:
     """The config accesses among the lines of `text`; other lines (QEMU's warnings) are passed over."""
-    second_text, second_ns = b"", 0
+    clock = Clock()
     for match in _LINE.finditer(text):
         stamp, micros, verb, device, bus, slot, function, offset, value = match.groups()
-        if stamp != second_text:
-            second_text = stamp
-            second_ns = calendar.timegm(time.strptime(stamp.decode(), "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000
         yield ConfigAccess(
-            realtime_ns=second_ns + int(micros) * 1000,
+            realtime_ns=clock.realtime_ns(stamp, micros),
             is_write=verb == b"write",
             device=device.decode(errors="replace"),
             bdf=int(bus, 16) << 8 | int(slot, 16) << 3 | int(function),

@@ -163,6 +163,8 @@ def _cause(evidence: Evidence, facts: StreamFacts, gap: Gap) -> str | None:
     shut = closing[(newly & np.uint64(int(Gate.IN_RESET))) != 0]
     if len(shut) and is_at_reset(evidence, facts.function, int(timeline.t_ns[shut[0]])):
         return "RESET"
+    if not gap.reasons and evidence.failed("IOVA-MAPPING", facts.function):  # no gate: no mapping
+        return "IOVA-MAPPING"
     for gate, rule in _CAUSES:
         closed = newly & np.uint64(int(gate))
         if gap.reasons & gate and closed.any() and evidence.failed(rule, facts.function):
