@@ -14,6 +14,8 @@ GROUPS: Final = {
     "region_access": "Region accesses (ratio of a bare C ping-pong on the same CPU)",
     "events": "Recording",
     "streams": "Stream programs",
+    "verify_speed": "A verdict on ten million events",
+    "attribution": "Booting with the TCG plugin (ratio of booting without)",
 }
 
 
