@@ -24,6 +24,9 @@ from pydev.registers import Register, RegisterBank, Write
 CONFIG_REGION: Final = 7  # linux include/uapi/linux/vfio.h VFIO_PCI_CONFIG_REGION_INDEX
 
 
+_D0: Final = Pmcsr.power_state.insert(0, PowerState.D0)
+
+
 class Function:
     """A function with `bars` and `capabilities`, at power-on.
 
@@ -66,6 +69,7 @@ class Function:
         return pending
 
     def _follow_registers(self) -> None:
+        self._power_state_at = self.config.offset_of(Pmcsr) if Pmcsr in self.config else None
         self.config.on_write(Command, self._gate_written)
         if MsixControl in self.config:
             self.config.on_write(MsixControl, self._gate_written)
@@ -147,7 +151,8 @@ class Function:
         return gate
 
     def _is_asleep(self) -> bool:
-        return Pmcsr in self.config and self.config.get(Pmcsr.power_state) != PowerState.D0
+        at = self._power_state_at
+        return at is not None and self.config.image[at] & Pmcsr.power_state.mask != _D0
 
     def _tell_gate(self) -> None:
         if self._port is not None:

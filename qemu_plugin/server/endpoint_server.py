@@ -32,6 +32,7 @@ LOG: Final = logging.getLogger(__name__)
 
 INTERRUPT_PIN: Final = 0x3D  # PCIe 6.0 7.5.1.1.13
 NUMBER_BYTES_MAX: Final = 8
+_MASKS: Final = tuple((1 << 8 * size) - 1 for size in range(NUMBER_BYTES_MAX + 1))
 BACKLOG: Final = 8
 SOCKET_PATH_BYTES_MAX: Final = 107  # linux include/uapi/linux/un.h UNIX_PATH_MAX, less the NUL
 
@@ -161,7 +162,9 @@ class EndpointServer:
             if not poll.poll(0):
                 result = lib.engine_serve(raw)
             while result > 0:
-                result = self._answer(result)
+                result = self._answer_accesses(result)
+                if result > 0:
+                    result = self._answer(result)
         finally:
             with self._lock:
                 self._client = None
@@ -169,12 +172,37 @@ class EndpointServer:
         if result < 0:
             LOG.info("%s: client disconnected: %s", self.socket_path, os.strerror(-result))
 
+    def _answer_accesses(self, what: int) -> int:
+        """Answer accesses of up to 8 bytes as long as no other message comes; returns what came then.
+
+        Everything is at hand in locals and looked up once, as each access costs a round trip of the guest.
+        """
+        raw, request, reply, lock = self.engine.raw, self.engine.request, lib.engine_reply, self._model_lock
+        banks = self._function.regions
+        while what == SERVE_ACCESS:
+            size = request.size
+            if size > NUMBER_BYTES_MAX:
+                return what
+            try:
+                if request.is_write:
+                    with lock:
+                        banks[request.region].write(request.offset, size, request.value)
+                    value = 0
+                else:
+                    with lock:
+                        value = banks[request.region].read(request.offset, size)
+            except Exception as error:
+                what = self._model_failed(error)
+            else:
+                what = reply(raw, value)
+        return what
+
     def _answer(self, what: int) -> int:
         """Answer one message and serve on; all that a model or a peer can do wrong becomes an errno here."""
         raw = self.engine.raw
         try:
             if what == SERVE_ACCESS:
-                return self._answer_access()
+                return self._answer_wide_access()
             if what == SERVE_RESET:
                 with self._model_lock:
                     self._function.reset(ResetKind.DEVICE)
@@ -185,26 +213,22 @@ class EndpointServer:
             LOG.warning("%s: %s", self.socket_path, error)
             return int(lib.engine_reply_error(raw, error.errno))
         except Exception as error:
-            # A model's own mistake. The guest gets an error as from broken hardware, the user the traceback.
-            LOG.exception("%s: the model failed", self.socket_path)
-            self.model_errors.append(error)
-            return int(lib.engine_reply_error(raw, errno.EIO))
+            return self._model_failed(error)
         return int(lib.engine_reply_bytes(raw, payload, len(payload)))
 
-    def _answer_access(self) -> int:
+    def _model_failed(self, error: Exception) -> int:
+        """A model's own mistake. The guest gets an error as from broken hardware, the user the traceback."""
+        LOG.error("%s: the model failed", self.socket_path, exc_info=error)
+        self.model_errors.append(error)
+        return int(lib.engine_reply_error(self.engine.raw, errno.EIO))
+
+    def _answer_wide_access(self) -> int:
         raw, request, function = self.engine.raw, self.engine.request, self._function
         region, offset, size = request.region, request.offset, request.size
         if request.is_write:
             with self._model_lock:
-                if size <= NUMBER_BYTES_MAX:
-                    function.region_write(region, offset, size, request.value)
-                else:
-                    write_wide(function.region_write, region, offset, self.engine.data())
+                write_wide(function.region_write, region, offset, self.engine.data())
             return int(lib.engine_reply(raw, 0))
-        if size <= NUMBER_BYTES_MAX:
-            with self._model_lock:
-                value = function.region_read(region, offset, size)
-            return int(lib.engine_reply(raw, value & ((1 << 8 * size) - 1)))
         with self._model_lock:
             data = read_wide(function.region_read, region, offset, size)
         return int(lib.engine_reply_bytes(raw, data, size))

@@ -105,7 +105,7 @@ void engine_close(engine *e, int error)
 	dma_table_reap(&e->dma);
 	connection_drop_fds(e);
 	e->pending.multi = NULL;
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	e->fd = -1;
 }
 
@@ -133,7 +133,7 @@ void engine_set_gate(engine *e, uint32_t gate)
 
 void engine_note_reset(engine *e, uint32_t kind)
 {
-	if (e->is_snapshot) {
+	if (e->is_deciding) {
 		if (e->resets_noted < RESETS_NOTED_MAX)
 			e->reset_noted[e->resets_noted++] = kind;
 		return;

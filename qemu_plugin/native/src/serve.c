@@ -121,7 +121,7 @@ static int reset(struct engine *e, const struct wire_header *h)
 {
 	e->pending.header = *h;
 	e->pending.t_ns = now_ns();
-	region_snapshot(e);
+	e->is_deciding = true;
 	return SERVE_RESET;
 }
 
@@ -364,7 +364,7 @@ int engine_reply_error(engine *e, int error)
 	if (e->pending.header.command != WIRE_VERSION && e->pending.header.command != WIRE_DEVICE_RESET)
 		region_finish_error(e, error);
 	e->pending.multi = NULL;
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	e->resets_noted = 0;
 	result = connection_reply_error(e, &e->pending.header, error);
 	return result ? result : engine_serve(e);
@@ -378,7 +378,7 @@ int engine_reply_reset(engine *e)
 		.t_ns = e->pending.t_ns, .kind = KIND_RESET, .function = e->function, .value = 1,
 	});
 	e->resets_noted = 0;
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	region_record_updates(e, 0, 0);
 	result = connection_reply(e, &e->pending.header, 0);
 	return result ? result : engine_serve(e);
