@@ -9,8 +9,9 @@ module is the reference that its tests are compared with. All values are little-
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from pydev.errors import DeclarationError
 from pydev.registers.describe import JsonRegister, describe_register
@@ -26,12 +27,9 @@ read. So a 64-bit counter read as two dwords, low first, is one value."""
 _WORDS: Final = {size: Struct(f"<{code}") for size, code in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))}
 
 
-_new_tuple: Final = tuple.__new__
-_ALL_ONES: Final = tuple((1 << 8 * size) - 1 for size in range(9))
-
-
-class Write(NamedTuple):
-    """A write to one register, as a model sees it. A tuple, as a frozen dataclass takes three times as long.
+@dataclass(slots=True)
+class Write:
+    """A write to one register, as a model sees it. Not frozen, as that takes three times as long to make.
 
     `before` and `after` are its value without and with the masks applied; `written` are the bits that the
     access carried, `covered` the mask of those it had. `index` counts in an array.
@@ -86,8 +84,8 @@ class RegisterBank:
         self._owner: list[int] = [-1] * size
         self._of: dict[type[Register], _Placement] = {}
         # Accesses that cover one register exactly, by offset << 4 | size: what drivers do, and so made quick.
-        self._exact_reads: dict[int, ReadHandler] = {}
-        self._exact_writes: dict[int, _Placement] = {}
+        self._exact_reads: dict[int, Callable[[], int]] = {}
+        self._exact_writes: dict[int, Callable[[int], None]] = {}
 
     # -- declaration ------------------------------------------------------------------------------------
 
@@ -155,16 +153,14 @@ class RegisterBank:
         placement = self._placement(register)
         placement.read = handler
         self._fill(placement, self.trap_read, (1 << 8 * min(LATCH_BYTES, register.width)) - 1)
-        if register.count == 1 and register.width in _WORDS:
-            self._exact_reads[placement.offset << 4 | register.width] = handler
+        self._make_exact(placement)
 
     def on_write(self, register: type[Register], handler: WriteHandler) -> None:
         """Call `handler` after every write that touches the register, with the masks applied already."""
         placement = self._placement(register)
         placement.write = handler
         self._fill(placement, self.trap_write, (1 << 8 * register.width) - 1)
-        if register.count == 1 and register.width in _WORDS:
-            self._exact_writes[placement.offset << 4 | register.width] = placement
+        self._make_exact(placement)
 
     def _placement(self, register: type[Register]) -> _Placement:
         try:
@@ -194,16 +190,54 @@ class RegisterBank:
         for name, view in zip(names, views, strict=True):
             view[:] = getattr(self, name)
             setattr(self, name, view)
+        for placement in self._placements:
+            self._make_exact(placement)
+
+    def _make_exact(self, placement: _Placement) -> None:
+        """What an access to the whole of a register does, as one call with all that it needs at hand."""
+        register, offset, image = placement.register, placement.offset, self.image
+        if register.count != 1 or register.width not in _WORDS:
+            return
+        word, everything = _WORDS[register.width], (1 << 8 * register.width) - 1
+        pack, unpack = word.pack_into, word.unpack_from
+        on_read, on_write = placement.read, placement.write
+        writable, clear = placement.writable, placement.write_one_clear
+        kept = everything & ~writable
+        key = offset << 4 | register.width
+        if on_read is not None:
+
+            def read() -> int:
+                value = on_read(0) & everything
+                pack(image, offset, value)
+                return value
+
+            self._exact_reads[key] = read
+        if on_write is not None:
+
+            def write(value: int) -> None:
+                value &= everything
+                before: int = unpack(image, offset)[0]
+                after = (before & kept | value & writable) & ~(value & clear)
+                pack(image, offset, after)
+                on_write(Write(register, 0, before, after, value, everything))
+
+            self._exact_writes[key] = write
 
     # -- accesses ---------------------------------------------------------------------------------------
 
+    def reader(self, offset: int, size: int) -> Callable[[], int]:
+        """`read` of one place, for who reads it often."""
+        return self._exact_reads.get(offset << 4 | size) or partial(self.read, offset, size)
+
+    def writer(self, offset: int, size: int) -> Callable[[int], None]:
+        """`write` to one place, for who writes it often."""
+        return self._exact_writes.get(offset << 4 | size) or partial(self.write, offset, size)
+
     def read(self, offset: int, size: int) -> int:
         """What a read of `size` bytes gives; bytes outside the bank are all ones, as no one answers there."""
-        handler = self._exact_reads.get(offset << 4 | size)
-        if handler is not None:
-            value = handler(0) & _ALL_ONES[size]
-            _WORDS[size].pack_into(self.image, offset, value)
-            return value
+        exact = self._exact_reads.get(offset << 4 | size)
+        if exact is not None:
+            return exact()
         inside = self._inside(offset, size)
         if not inside:
             return (1 << 8 * size) - 1
@@ -221,14 +255,7 @@ class RegisterBank:
         """Do what a write of `size` bytes does: masks first, then the models of the registers it touched."""
         exact = self._exact_writes.get(offset << 4 | size)
         if exact is not None:
-            word, covered = _WORDS[size], _ALL_ONES[size]
-            (before,) = word.unpack_from(self.image, offset)
-            value &= covered
-            stored = before & ~exact.writable | value & exact.writable
-            after = stored & ~(value & exact.write_one_clear)
-            word.pack_into(self.image, offset, after)
-            assert exact.write is not None
-            exact.write(_new_tuple(Write, (exact.register, 0, before, after, value, covered)))
+            exact(value)
             return
         inside = self._inside(offset, size)
         if not inside:

@@ -62,6 +62,7 @@ class Engine:
         self.recording = recording
         self.raw = ffi.gc(out[0], lib.engine_destroy)
         self.request = lib.engine_request(self.raw)
+        self.request_bytes = memoryview(ffi.buffer(self.request))
         self._storage: list[Any] = []
 
     def bind(self, region: int, bank: Bindable) -> None:

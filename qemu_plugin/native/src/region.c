@@ -45,7 +45,7 @@ static inline void record_access(struct engine *e, uint16_t kind, uint16_t flags
 static int ask_python(struct engine *e, const struct wire_access *a, uint64_t t_ns, const uint8_t *data)
 {
 	e->request = (struct request){
-		.offset = a->offset, .region = a->region, .size = a->count, .is_write = data != NULL,
+		.key = a->count <= 8 ? a->offset << 8 | a->region << 4 | a->count : 0, .offset = a->offset, .region = a->region, .size = a->count, .is_write = data != NULL,
 		.value = data ? load_bytes(data, a->count) : 0, .data = data,
 	};
 	e->pending.access = *a;

@@ -280,6 +280,15 @@ static inline int access_command(struct engine *e, const struct wire_header *h)
 	return connection_reply(e, h, (uint32_t)sizeof(a) + (is_write ? 0 : a.count));
 }
 
+/* A file is kept mapped only for a client that unmaps and maps in turn. */
+static __attribute__((noinline)) void release_idle(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	dma_table_release_idle(&e->dma);
+	pthread_mutex_unlock(&e->lock);
+	dma_table_reap(&e->dma);
+}
+
 int engine_serve(engine *e)
 {
 	for (;;) {
@@ -297,6 +306,8 @@ int engine_serve(engine *e)
 				return result == -ENODATA ? 0 : result;
 			continue;
 		}
+		if (unlikely(e->dma.idle) && h->command != WIRE_DMA_MAP)
+			release_idle(e);
 		e->pos += h->size;
 		if (likely(h->command == WIRE_REGION_READ || h->command == WIRE_REGION_WRITE))
 			result = access_command(e, h);
