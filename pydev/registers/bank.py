@@ -72,6 +72,8 @@ class RegisterBank:
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
+        self.declared_bytes = 0
+        """How far the registers reach, in whole dwords: beyond that nothing ever changes."""
         self.image: Buffer = memoryview(bytearray(size))
         self.writable: Buffer = memoryview(bytearray(size))
         self.write_one_clear: Buffer = memoryview(bytearray(size))
@@ -137,6 +139,7 @@ class RegisterBank:
                     )
             self._owner[at : at + register.width] = [number] * register.width
         self._placements.append(placement)
+        self.declared_bytes = min(max(self.declared_bytes, -(-end // 4) * 4), self.size)
 
     @staticmethod
     def _fill(placement: _Placement, buffer: Buffer, number: int) -> None:
@@ -318,9 +321,10 @@ class RegisterBank:
 
     def poke(self, offset: int, size: int, value: int) -> None:
         """Change the bytes past all masks and traps."""
-        if not 0 <= offset <= offset + size <= self.size:
+        if not 0 <= offset <= offset + size <= self.declared_bytes:
             raise DeclarationError(
-                f"{self.name}: a poke of {size} bytes at {offset:#x} leaves {self.size:#x}"
+                f"{self.name}: a poke of {size} bytes at {offset:#x} leaves the registers, which end at "
+                f"{self.declared_bytes:#x}"
             )
         self._put(offset, size, value)
 

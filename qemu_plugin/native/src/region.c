@@ -156,9 +156,9 @@ void region_record_updates(struct engine *e, uint32_t skip_offset, uint32_t skip
 
 	if (skip_bytes && skip_offset < b->size)
 		memcpy(e->recorded + skip_offset, b->image + skip_offset, skip_bytes);
-	if (!b->size || !memcmp(e->recorded, b->image, b->size))
+	if (!b->declared || !memcmp(e->recorded, b->image, b->declared))
 		return;
-	for (uint32_t offset = 0; offset + 4 <= b->size; offset += 4) {
+	for (uint32_t offset = 0; offset + 4 <= b->declared; offset += 4) {
 		uint64_t before = load_bytes(e->recorded + offset, 4), after = load_bytes(b->image + offset, 4);
 
 		if (before != after)
@@ -167,12 +167,12 @@ void region_record_updates(struct engine *e, uint32_t skip_offset, uint32_t skip
 				.region = WIRE_REGION_CONFIG, .address = offset, .extra = before, .aux = after,
 			});
 	}
-	memcpy(e->recorded, b->image, b->size);
+	memcpy(e->recorded, b->image, b->declared);
 }
 
 int engine_region(engine *e, uint32_t region, const struct bank *bank)
 {
-	if (region >= WIRE_REGIONS || (region == WIRE_REGION_CONFIG && bank->size > CONFIG_BYTES_MAX))
+	if (region >= WIRE_REGIONS || bank->declared > bank->size || (region == WIRE_REGION_CONFIG && bank->size > CONFIG_BYTES_MAX))
 		return -EINVAL;
 	e->region[region] = *bank;
 	if (region == WIRE_REGION_CONFIG)
