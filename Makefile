@@ -15,9 +15,11 @@ PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
 RUN_OPTIONS ?=
 TEST_OPTIONS ?=
 
-CORE := $(wildcard qemu_plugin/native/src/*.[ch] qemu_plugin/native/*.cdef) qemu_plugin/native/build_core.py
+CORE := $(wildcard qemu_plugin/native/src/*.[ch] qemu_plugin/native/*.cdef qemu_plugin/attribution/plugin/*.[ch]) \
+	qemu_plugin/native/build_core.py
 C_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror
 CORE_C := $(wildcard qemu_plugin/native/src/*.c)
+PLUGIN_C := $(wildcard qemu_plugin/attribution/plugin/*.c)
 AGENT_C := $(wildcard guest_images/agent/*.c)
 
 .PHONY: help setup install run test test-wheel check bench clean distclean
@@ -55,6 +57,7 @@ check: install ## look for mistakes without running anything: style, types, laye
 	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 	for source in $(CORE_C); do gcc $(C_FLAGS) -D_GNU_SOURCE -c -o /dev/null "$$source"; done
+	for source in $(PLUGIN_C); do gcc $(C_FLAGS) -D_GNU_SOURCE -Iqemu_plugin/native/src -c -o /dev/null "$$source"; done
 	for source in $(AGENT_C); do gcc $(C_FLAGS) -c -o /dev/null "$$source"; done
 
 bench: setup ## print figures
@@ -62,13 +65,13 @@ bench: setup ## print figures
 
 clean: ## remove build products and the virtual environment, not what was fetched or built for guests
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf qemu_plugin/native/_core.c qemu_plugin/native/*.so
+	rm -rf qemu_plugin/native/_core.c qemu_plugin/native/*.so qemu_plugin/attribution/*.so
 	find guest_images pydev qemu_plugin tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	find qemu_plugin -name '*.o' -delete
 
 distclean: clean ## also remove the cache: QEMU, kernels, sources
 	@cache="$${LUSCOPE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/luscope}"
-	for kind in apt busybox initramfs kernel locks logs objects qemu tree; do rm -rf "$$cache/$$kind"; done
+	for kind in apt busybox initramfs kernel locks logs objects plugin qemu symbols tree; do rm -rf "$$cache/$$kind"; done
 	rmdir --ignore-fail-on-non-empty "$$cache" 2>/dev/null || true
 
 # ---- the virtual environment: one stamp for each step, older than what it was made from when it must be made again ----
@@ -94,7 +97,7 @@ $(VENV)/made:
 	"$$chosen" -m venv $(VENV)
 	touch $@
 
-# What pyproject.toml asks for building goes into the environment too, so that the C core can be compiled again offline.
+# What pyproject.toml asks for building goes into the environment too, so that the C parts can be compiled again offline.
 $(VENV)/installed: $(VENV)/made pyproject.toml setup.py
 	@echo "installing luscope and its tools into $(VENV) ..."
 	read='import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))'
@@ -104,6 +107,6 @@ $(VENV)/installed: $(VENV)/made pyproject.toml setup.py
 	touch $@ $(VENV)/core
 
 $(VENV)/core: $(VENV)/installed $(CORE)
-	@echo "compiling the C core ..."
+	@echo "compiling the C core and the plugin ..."
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	touch $@

@@ -15,6 +15,8 @@ GROUPS: Final = {
     "events": "Recording",
     "streams": "Stream programs",
     "copies": "DMA by a model",
+    "verify_speed": "A verdict on ten million events",
+    "attribution": "Booting with the TCG plugin (ratio of booting without)",
 }
 
 

@@ -12,14 +12,14 @@ A model is synchronous and deterministic: it acts when a register is accessed, w
 out, and when it is reset, and on nothing else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from pydev.errors import DeclarationError
 from pydev.pci import Bar, Capability, Function, Identity, Msix
 from pydev.pci.aer import Aer
 from pydev.pci.dsn import DeviceSerialNumber
-from pydev.pci.express import Express
+from pydev.pci.optional import express_for, optional
 from pydev.pci.power_management import PowerManagement
 from pydev.ports import Cancellable, Clock, ResetKind, Scheduler, UpstreamPort
 from pydev.registers import Register, RegisterBank, Write
@@ -55,24 +55,33 @@ class Endpoint(Function):
     """A PCI Express endpoint with power management, Function Level Reset and error reporting.
 
     `identity`, `bars`, `msix` and `more_capabilities` are declared by the subclass. The keywords are the
-    model's options, with their types in `options`: `no_soft_reset`, and `serial_number`, which adds that
-    capability.
+    model's options, with their types in `options`: `no_soft_reset`; `serial_number`, which adds that
+    capability; `capabilities`, names of others (`pydev.pci.optional`).
     """
 
     identity: ClassVar[Identity]
     bars: ClassVar[tuple[Bar, ...]] = ()
     msix: ClassVar[Msix | None] = None
     more_capabilities: ClassVar[tuple[Capability, ...]] = ()
-    options: ClassVar[Mapping[str, type]] = {"no_soft_reset": bool, "serial_number": int}
+    options: ClassVar[Mapping[str, type]] = {
+        "no_soft_reset": bool, "serial_number": int, "capabilities": list,
+    }  # fmt: skip
 
-    def __init__(self, *, no_soft_reset: bool = False, serial_number: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        no_soft_reset: bool = False,
+        serial_number: int | None = None,
+        capabilities: Sequence[str] = (),
+    ) -> None:
         if not isinstance(getattr(type(self), "identity", None), Identity):
             raise DeclarationError(f"{type(self).__name__} declares no identity: `identity = Identity(...)`")
-        capabilities: list[Capability] = [PowerManagement(no_soft_reset=no_soft_reset)]
-        capabilities += [self.msix] if self.msix else []
-        capabilities += [Express(), Aer()]
-        capabilities += [] if serial_number is None else [DeviceSerialNumber(serial_number)]
-        super().__init__(self.identity, self.bars, [*capabilities, *self.more_capabilities])
+        declared: list[Capability] = [PowerManagement(no_soft_reset=no_soft_reset)]
+        declared += [self.msix] if self.msix else []
+        declared += [express_for(capabilities), Aer()]
+        declared += [] if serial_number is None else [DeviceSerialNumber(serial_number)]
+        declared += [*self.more_capabilities, *optional(capabilities)]
+        super().__init__(self.identity, self.bars, declared)
         self._clock: Clock | None = None
         self._scheduler: Scheduler | None = None
         self._timers: list[Cancellable] = []

@@ -57,6 +57,7 @@ def cli() -> None:
     metavar="DIR",
     help="The run's directory (default: runs/NAME-TIME).",
 )
+@click.option("--no-attribution", is_flag=True, help="Do not record which functions write config space.")
 @click.option("--bisect", is_flag=True, help="Exit with 0, 1, or 125 for everything else.")
 @click.option("--json", "as_json", is_flag=True, help="Print verdict.json instead of the report.")
 def run(
@@ -65,6 +66,7 @@ def run(
     next_kernel: str | None,
     policy: str | None,
     out: Path | None,
+    no_attribution: bool,
     bisect: bool,
     as_json: bool,
 ) -> None:
@@ -77,7 +79,13 @@ def run(
     from qemu_plugin.experiment.runner import live_update
 
     async def perform() -> int:
-        wanted = spec.override(spec.load(experiment), kernel=kernel, next_kernel=next_kernel, policy=policy)
+        wanted = spec.override(
+            spec.load(experiment),
+            kernel=kernel,
+            next_kernel=next_kernel,
+            policy=policy,
+            attribution=not no_attribution,
+        )
         images = prepare(wanted.guest, progress())
         show = progress()
         show.step(f"{wanted.name}: {images.kernel.release} boots")
@@ -191,33 +199,70 @@ def endpoints(as_json: bool) -> None:
 
 @cli.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--policy", metavar="NAME|FILE", help="With this policy's own rules, and what it says of each.")
 @click.pass_context
-def rules(context: click.Context, as_json: bool) -> None:
+def rules(context: click.Context, as_json: bool, policy: str | None) -> None:
     """List the rules that a wire is judged by."""
-    from pydev.continuity import rules_json
+    from pydev.continuity import load_policy, rules_json, rules_table
 
-    if context.invoked_subcommand is not None:
-        return
-    described = rules_json()
-    if as_json:
-        click.echo(json.dumps(described, indent=1))
-        return
-    for rule in described["rules"]:
-        hazards = ", ".join(str(number) for number in rule["hazards"])
-        click.echo(f"{rule['id']:<16} {rule['title']}" + (f" (hazards {hazards})" if hazards else ""))
+    def show() -> int:
+        chosen = load_policy(policy) if policy else None
+        click.echo(json.dumps(rules_json(chosen), indent=1) if as_json else rules_table(chosen))
+        return 0
+
+    context.obj = policy
+    if context.invoked_subcommand is None:
+        _finish(show)
 
 
 @rules.command()
 @click.argument("rule_id", metavar="ID")
-def explain(rule_id: str) -> None:
-    """Say what a rule looks at, why it matters and when a finding is fine."""
-    from pydev.continuity import explain_rule
+@click.option(
+    "--policy", metavar="NAME|FILE", help="With this policy's own rules, and what it says of this one."
+)
+@click.pass_obj
+def explain(outer_policy: str | None, rule_id: str, policy: str | None) -> None:
+    """Say what a rule looks at, who writes it, why it matters and when a finding is fine."""
+    from pydev.continuity import explain_rule, load_policy
 
     def show() -> int:
-        click.echo(explain_rule(rule_id))
+        name = policy or outer_policy
+        click.echo(explain_rule(rule_id, load_policy(name) if name else None))
         return 0
 
     _finish(show)
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def policies(context: click.Context, as_json: bool) -> None:
+    """List the policies that say which rules hold."""
+    from pydev.continuity import policies as shipped
+    from pydev.continuity import policy_json
+
+    if context.invoked_subcommand is not None:
+        return
+    if as_json:
+        click.echo(json.dumps([policy_json(policy) for policy in shipped().values()], indent=1))
+        return
+    for name, policy in shipped().items():
+        click.echo(f"{name:<13} {policy.description}")
+
+
+@policies.command()
+@click.argument("policy", metavar="NAME|FILE")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def show(policy: str, as_json: bool) -> None:
+    """Say what a policy requires, what it leaves out and which failures it expects."""
+    from pydev.continuity import load_policy, policy_json, policy_page
+
+    def show_it() -> int:
+        chosen = load_policy(policy)
+        click.echo(json.dumps(policy_json(chosen), indent=1) if as_json else policy_page(chosen))
+        return 0
+
+    _finish(show_it)
 
 
 @cli.command()

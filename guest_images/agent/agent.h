@@ -91,6 +91,9 @@ bool pci_exists(const char *bdf);
 int check_bdf(const char *bdf);
 command_fn cmd_devices, cmd_config;
 
+/* state.c */
+command_fn cmd_state;
+
 /* luo.c; a session's fd stays open until finish, unpreserve or the jump */
 bool luo_is_present(void);
 int luo_session(const char *name, int *fd);	/* name NULL: the one opened last */

@@ -27,6 +27,7 @@ static command_fn cmd_ping;
 static const struct command commands[] = {
 	{ "ping", cmd_ping, false },
 	{ "devices", cmd_devices, false },
+	{ "state", cmd_state, false },
 	{ "config", cmd_config, true },
 	{ "session", cmd_session, true },
 	{ "buffer", cmd_buffer, true },

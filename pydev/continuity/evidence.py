@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from pydev.continuity.outcome import Finding, Outcome, Result
+from pydev.continuity.outcome import Finding, Judgement, Outcome, Result
+from pydev.continuity.scope import Scope
 from pydev.recording.config import Change, History, field_values, known
 from pydev.recording.functions import FieldEntry, FunctionEntry, upstream_path
 from pydev.recording.messages import AgentMessage
@@ -16,10 +17,18 @@ from pydev.units import bdf_text, parse_bdf
 
 @dataclass
 class Evidence:
-    """The timeline as rules see it. `results` holds what earlier rules of the policy have said."""
+    """The timeline as rules see it. `results` holds what earlier rules of the policy have said.
+
+    A policy may have a rule judge some functions and registers only: a rule that takes its functions from here
+    and its registers from `watch` sees no others.
+    """
 
     timeline: Timeline
     results: Mapping[str, Result] = field(default_factory=dict)
+    scope: Scope | None = None
+    """What is judged; None: everything."""
+    watched: set[tuple[int, str, str | None]] = field(default_factory=set)
+    """What the rule has asked for and the header declares: function index, register, field."""
 
     @property
     def blackouts(self) -> tuple[Blackout, ...]:
@@ -27,16 +36,28 @@ class Evidence:
         return self.timeline.blackouts
 
     @cached_property
+    def functions(self) -> tuple[FunctionEntry, ...]:
+        """The functions that are judged, in index order."""
+        scope = self.scope
+        return tuple(f for f in self.timeline.functions if scope is None or scope.has_function(f))
+
+    @cached_property
+    def endpoints(self) -> tuple[FunctionEntry, ...]:
+        """Every endpoint, preserved or not."""
+        return tuple(f for f in self.functions if f.is_endpoint)
+
+    @cached_property
     def preserved(self) -> tuple[FunctionEntry, ...]:
         """The endpoints that the experiment declares preserved."""
-        return tuple(f for f in self.timeline.functions if f.is_endpoint and f.preserve)
+        return tuple(f for f in self.endpoints if f.preserve)
 
     @cached_property
     def bridges(self) -> tuple[FunctionEntry, ...]:
         """Every bridge on the upstream path of a preserved endpoint, in index order."""
-        functions = self.timeline.functions
-        above = {port.index for f in self.preserved for port in upstream_path(functions, f.index)}
-        return tuple(functions[index] for index in sorted(above))
+        everyone = self.timeline.functions
+        preserved = (f for f in everyone if f.is_endpoint and f.preserve)
+        above = {port.index for f in preserved for port in upstream_path(everyone, f.index)}
+        return tuple(f for f in self.functions if f.index in above)
 
     def name(self, function: FunctionEntry, t_ns: int) -> str:
         """A function's BDF at a moment, or its id where it has none."""
@@ -100,6 +121,8 @@ def transition(
         width=change.width,
         before=known(change.before),
         after=known(change.after),
+        function=None if change.writer is None else change.writer.function,
+        stack=() if change.writer is None else change.writer.frames,
     )
 
 
@@ -130,6 +153,16 @@ class WatchedField:
         return field_values(change.before, self.entry), field_values(change.after, self.entry)
 
 
+def judges(evidence: Evidence, function: FunctionEntry, register: str, field_name: str | None = None) -> bool:
+    """Whether the policy has a register judged: for rules that look at writes rather than at values."""
+    if evidence.scope is not None and not evidence.scope.has_register(function, register, field_name):
+        return False
+    entry = function.registers.get(register)
+    if entry is not None and (field_name is None or field_name in entry.fields):
+        evidence.watched.add((function.index, register, field_name))
+    return True
+
+
 def watch(
     evidence: Evidence,
     function: FunctionEntry,
@@ -137,15 +170,21 @@ def watch(
     register: str,
     field_name: str | None = None,
 ) -> WatchedField | None:
-    """A register's field during a blackout; None where the recording's header does not declare it."""
+    """A register's field during a blackout.
+
+    None where the recording's header does not declare it, or the policy does not have it judged: `absent` says
+    which.
+    """
     timeline = evidence.timeline
+    if not judges(evidence, function, register, field_name):
+        return None
     history = timeline.history(function.index, register)
     if history is None:
         return None
     entry = None if field_name is None else history.register.fields.get(field_name)
     if field_name is not None and entry is None:
         return None
-    margin = 0 if function.is_endpoint else timeline.trace_uncertainty_ns
+    margin = 0 if function.is_endpoint else timeline.bridge_uncertainty_ns
     begin, end = blackout.begin.t_ns, blackout.end_ns
     early = margin + blackout.begin.uncertainty_ns
     late = margin + blackout.end_uncertainty_ns
@@ -161,3 +200,18 @@ def watch(
         field_values(history.at(end), entry),
         changes,
     )
+
+
+def absent(
+    evidence: Evidence,
+    judgement: Judgement,
+    function: FunctionEntry,
+    register: str,
+    field_name: str | None = None,
+) -> None:
+    """Say why `watch` gave nothing: a doubt where nobody declares it, else that the policy leaves it out."""
+    name = register if field_name is None else f"{register}.{field_name}"
+    if judges(evidence, function, register, field_name):
+        judgement.doubt(Finding(f"the recording does not declare {name} of {function.id}"))
+    else:
+        judgement.vacuous(f"the policy does not have {name} of {function.id} judged")

@@ -76,11 +76,18 @@ def _console(timeline: Timeline, blackout: Blackout) -> Iterator[Shortcoming]:
     if not numbers:
         yield Shortcoming("the incoming kernel did not say that it retrieved live update data")
         return
-    # The orchestrator counts the updates that were made, not those that it refused.
-    due = 1 + sum(b.refusal is None for b in timeline.blackouts if b.update < blackout.update)
-    if numbers != [due]:
-        text = ", ".join(map(str, numbers))
-        yield Shortcoming(f"the kernel counts live update {text} where this is number {due}")
+    if numbers != [_number_due(timeline, blackout)]:
+        yield _miscounted(timeline, blackout, ", ".join(map(str, numbers)))
+
+
+def _number_due(timeline: Timeline, blackout: Blackout) -> int:
+    """The orchestrator counts the updates that were made, not those that it refused."""
+    return 1 + sum(b.refusal is None for b in timeline.blackouts if b.update < blackout.update)
+
+
+def _miscounted(timeline: Timeline, blackout: Blackout, counted: object, t_ns: int | None = None) -> Shortcoming:
+    due = _number_due(timeline, blackout)
+    return Shortcoming(f"the kernel counts live update {counted} where this is number {due}", t_ns)
 
 
 def _hellos(timeline: Timeline, blackout: Blackout) -> Iterator[Shortcoming]:
@@ -98,6 +105,9 @@ def _hellos(timeline: Timeline, blackout: Blackout) -> Iterator[Shortcoming]:
         yield Shortcoming("the agent says that its kernel is not an incoming one", hello.t_ns)
     if hello.members.get("liveupdate") is not True:
         yield Shortcoming("the incoming kernel has no live update orchestrator", hello.t_ns)
+    counted = hello.members.get("update")
+    if counted != _number_due(timeline, blackout):
+        yield _miscounted(timeline, blackout, counted, hello.t_ns)
     identity = hello.members.get("boot_id")
     if identity is not None and any(m.members.get("boot_id") == identity for m in before):
         yield Shortcoming("the agent started again in the same kernel", hello.t_ns)

@@ -31,7 +31,7 @@ Target = int | None
 def pages(timeline: Timeline, function: FunctionEntry, t_ns: int) -> tuple[Page, ...]:
     """The rings of a function's engines as they were last set up before a moment."""
     starts = timeline.of_kind(Kind.ENGINE, function.index)
-    starts = starts[(timeline.records["value"][starts] == 1) & (timeline.t_ns[starts] <= t_ns)]
+    starts = starts[(timeline.column("value", starts) == 1) & (timeline.t_ns[starts] <= t_ns)]
     engines = timeline.column("region", starts).tolist()
     latest = dict(zip(engines, starts.tolist(), strict=True))
     slots = timeline.of_kind(Kind.ENGINE_PAGE, function.index)
@@ -57,7 +57,7 @@ def steps(timeline: Timeline, function: FunctionEntry, wanted: tuple[Page, ...],
     slots = np.union1d(
         timeline.of_kind(Kind.DMA_MAP, function.index), timeline.of_kind(Kind.DMA_UNMAP, function.index)
     )
-    slots = slots[(timeline.t_ns[slots] <= end_ns) & (timeline.records["error"][slots] == 0)]
+    slots = slots[(timeline.t_ns[slots] <= end_ns) & (timeline.column("error", slots) == 0)]
     names = ("t_ns", "kind", "address", "value", "extra", "aux", "flags")
     rows = zip(*(timeline.column(name, slots).tolist() for name in names), strict=True)
     targets: list[Target] = [None] * len(wanted)

@@ -49,8 +49,9 @@ class Measurements:
 def measure(evidence: Evidence) -> Measurements:
     """Every figure of one timeline."""
     timeline = evidence.timeline
-    dma = np.concatenate([timeline.of_kind(kind) for kind in (Kind.DMA_WRITE, Kind.DMA_READ)])
-    blocked = int(np.count_nonzero(timeline.is_blocked(dma)))
+    kinds = (Kind.DMA_WRITE, Kind.DMA_READ)
+    dma = [timeline.transactions(kind, function) for kind in kinds for function in timeline.owners(kind)]
+    blocked = sum(int(np.count_nonzero(part.is_blocked)) for part in dma)
     found = tuple(gap for b in evidence.blackouts for gap in _gaps(evidence, b))
     lateness = [late for b in evidence.blackouts if (late := reference_lateness(timeline, b)) is not None]
     interrupts = timeline.of_kind(Kind.INTERRUPT)
@@ -62,7 +63,7 @@ def measure(evidence: Evidence) -> Measurements:
         blackout_ns=max((b.end_ns - b.begin.t_ns for b in evidence.blackouts if b.is_finished), default=0),
         dma_gap_max_ns=max((gap.end_ns - gap.begin_ns for gap in found), default=0),
         bench_lateness_max_ns=max(lateness, default=0),
-        dma_transactions=len(dma) - blocked,
+        dma_transactions=sum(len(part.slots) for part in dma) - blocked,
         dma_blocked=blocked,
         dma_misdirected=misdirected(evidence),
         config_writes=_config_writes(timeline),
@@ -91,8 +92,7 @@ def reference_lateness(timeline: Timeline, blackout: Blackout) -> int | None:
 
 def stream_lateness(facts: StreamFacts, begin_ns: int, end_ns: int) -> int:
     """How late a stream's own transactions were at worst; 0 for one that made none."""
-    part = facts.lateness_ns[facts.during(begin_ns, end_ns)]
-    return max(0, int(part.max())) if len(part) else 0
+    return facts.lateness_ns(facts.during(begin_ns, end_ns))
 
 
 def _gaps(evidence: Evidence, blackout: Blackout) -> list[StreamGap]:

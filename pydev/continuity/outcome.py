@@ -47,6 +47,8 @@ class Finding:
     """The kernel function that made the write (`Attribution.function`); None where it is not known."""
     stack: tuple[str, ...] = ()
     """Its call stack, innermost first."""
+    count: int = 1
+    """How many things like it this one stands for: time, phase and writer are then the first one's only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ class Result:
     """Why nothing was examined, for people; doubts are findings."""
     caused_by: str | None = None
     """The rule whose failure explains every finding of this one."""
+    doubts: tuple[Finding, ...] = ()
+    """Of a FAIL: what the record does not decide beside it. They count again where a policy excuses the rest."""
+
+    @property
+    def without_failures(self) -> Outcome:
+        """What a FAIL would have been without its findings."""
+        if self.doubts:
+            return Outcome.UNKNOWN
+        return Outcome.VACUOUS if self.reasons or not self.examined else Outcome.PASS
 
 
 class Judgement:
@@ -96,7 +107,8 @@ class Judgement:
         """FAIL with findings, else UNKNOWN with doubts, else VACUOUS, else PASS."""
         if self._failures:
             findings = tuple(sorted(self._failures, key=lambda finding: finding.t_ns or 0))
-            return Result(Outcome.FAIL, self.examined, findings, tuple(self._vacuous), caused_by)
+            doubts = tuple(self._doubts)
+            return Result(Outcome.FAIL, self.examined, findings, tuple(self._vacuous), caused_by, doubts)
         if self._doubts:
             return Result(Outcome.UNKNOWN, self.examined, tuple(self._doubts), tuple(self._vacuous))
         if self._vacuous or not self.examined:

@@ -1,84 +1,98 @@
 # SPDX-License-Identifier: MIT
-"""Which rules hold, and which of them have to have examined something."""
+"""Which rules hold, for which functions and registers, and which failures are known.
 
-import tomllib
-from collections.abc import Mapping
+A policy is a TOML file (`policy_file`); those that come with this project are in `policies/`. What is here is
+what the verifier asks of one.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydev.continuity.catalogue import rule, rules
-from pydev.errors import PolicyError
+from pydev.continuity.catalogue import rules
+from pydev.continuity.expected_failure import ExpectedFailure
+from pydev.continuity.rule import Rule
+from pydev.continuity.scope import Choice, Level, Scopes
+from pydev.continuity.selection import judged_registers
+from pydev.recording.functions import FunctionEntry
 
 RECORD_RULE: Final = "RECORD-COMPLETE"
 """Part of every policy, and required: nothing can be judged from an incomplete record."""
+BENCH: Final = "B"
+"""The severity of rules that every policy requires, whatever it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A user's Python file, as it was read."""
+
+    path: Path
+    text: str
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Rule ids and whether each is required. An optional rule's VACUOUS does not count."""
+    """Choices in order, the last one that speaks of something being right; and failures that are expected."""
 
     name: str
-    required: Mapping[str, bool]
+    description: str = ""
+    base: "Policy | None" = None
+    """What it extends; its own choices and expected failures come after that one's."""
+    unexcused: tuple[str, ...] = ()
+    """Rules, or `*`, whose expected failures in what it extends do not hold here."""
+    own_choices: tuple[Choice, ...] = ()
+    own_expected: tuple[ExpectedFailure, ...] = ()
+    rule_files: tuple[RuleFile, ...] = ()
+    path: Path | None = None
+    """The file it was read from; None for one that comes with this project."""
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """All choices, those of what it extends first."""
+        return (*(self.base.choices if self.base else ()), *self.own_choices)
 
-OPTIONAL: Final = frozenset(
-    {
-        "POWER-STATE", "MSIX-TAKEOVER",  # what an endpoint need not have
-        "ACS-CONTROL", "ARI-FORWARDING",  # what has to be set first to be seen kept
-        "CATCH-UP",  # what only a driver does
-        "CONTROL-CLEARED",  # where an endpoint that is not preserved is used at all
-    }
-)  # fmt: skip
-"""Rules whose VACUOUS does not count in `series`."""
+    @property
+    def expected_failures(self) -> tuple[ExpectedFailure, ...]:
+        """All expected failures, those of what it extends first."""
+        inherited = (f.without(self.unexcused) for f in (self.base.expected_failures if self.base else ()))
+        return (*(failure for failure in inherited if failure is not None), *self.own_expected)
 
-SERIES: Final = Policy(
-    "series",
-    # What the PCI core series promises, and what it needs to be of use.
-    {entry.id: entry.id not in OPTIONAL for entry in rules()},
-)
-_SHIPPED: Final = {SERIES.name: SERIES}
+    @property
+    def user_rules(self) -> tuple[Rule, ...]:
+        """The rules of Python files."""
+        own = tuple(rule for file in self.rule_files for rule in file.rules)
+        return (*(self.base.user_rules if self.base else ()), *own)
 
+    @property
+    def catalogue(self) -> tuple[Rule, ...]:
+        """Every rule there is under this policy, judged or not: the catalogue's, then the user's."""
+        return (*rules(), *self.user_rules)
 
-def policies() -> Mapping[str, Policy]:
-    """The policies that come with this project."""
-    return dict(_SHIPPED)
+    def choices_for(self, rule: Rule) -> tuple[Choice, ...]:
+        """What is said of a rule, in order; a rule of which nothing is said is off."""
+        if rule.severity == BENCH:
+            return (Choice((rule.id,), Level.REQUIRED, reason="without it no other answer counts"),)
+        # A user who names a file of rules wants them judged.
+        own = (Choice((rule.id,), Level.REQUIRED),) if rule in self.user_rules else ()
+        said = (choice for choice in self.choices if choice.speaks_of(rule.id))
+        # What is said of every rule's functions says nothing of a rule about the run as a whole.
+        return (*own, *(choice for choice in said if choice.is_whole or rule.is_per_function))
 
+    def level(self, rule: Rule) -> Level:
+        """The highest level that a rule has for anything."""
+        levels = self.scopes(rule, ()).levels
+        return max(levels, key=lambda level: level.weight, default=Level.OFF)
 
-def load_policy(name: str | Path) -> Policy:
-    """The shipped policy of that name, or the TOML file at that path; PolicyError where there is neither.
+    def judged(self) -> list[Rule]:
+        """The rules that are judged, causes before consequences."""
+        return [rule for rule in self.catalogue if self.level(rule) is not Level.OFF]
 
-    A file holds `name = "…"` and `[rules]` with `RULE-ID = "required"` or `"optional"`.
-    """
-    if str(name) in _SHIPPED:
-        return _SHIPPED[str(name)]
-    path = Path(name)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        shipped = ", ".join(_SHIPPED)
-        raise PolicyError(
-            f"{name}: neither a shipped policy ({shipped}) nor a file: {error.strerror}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: not TOML: {error}") from error
-    return _parse(document, path)
-
-
-def _parse(document: Mapping[str, Any], path: Path) -> Policy:
-    unknown = set(document) - {"name", "rules"}
-    if unknown:
-        raise PolicyError(f"{path}: unknown keys: {', '.join(sorted(unknown))}; there are name and [rules]")
-    table = document.get("rules")
-    if not isinstance(table, dict) or not table:
-        raise PolicyError(f'{path}: [rules] is missing, with lines like BME-ENDPOINT = "required"')
-    required = {RECORD_RULE: True}
-    for rule_id, value in table.items():
-        try:
-            rule(rule_id)
-        except PolicyError as error:
-            raise PolicyError(f"{path}: {error}") from error
-        if value not in ("required", "optional"):
-            raise PolicyError(f'{path}: {rule_id} is {value!r}, and has to be "required" or "optional"')
-        required[rule_id] = value == "required" or rule_id == RECORD_RULE
-    return Policy(str(document.get("name", path.stem)), required)
+    def scopes(self, rule: Rule, functions: Sequence[FunctionEntry]) -> Scopes:
+        """A rule's choices, on a recording's functions."""
+        choices = self.choices_for(rule)
+        registers = judged_registers(rule.registers)
+        if rule.judges_any_register:
+            registers += tuple((s.register, s.field) for choice in choices for s in choice.registers)
+        return Scopes(choices, functions, registers)

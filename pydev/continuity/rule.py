@@ -40,6 +40,16 @@ class Rule:
     """What is judged, by name: `COMMAND.bus_master`, `DEVCTL`."""
     writers: tuple[str, ...] = ()
     """The kernel functions that write it, with their file: `pci_clear_master (drivers/pci/pci.c)`."""
+    is_per_function: bool = True
+    """It judges functions of `Evidence` one by one, so that a policy may choose among them."""
+    judges_any_register: bool = False
+    """It looks at any register that a function has, beside those that it names."""
+    examines: str = ""
+    """What is looked at, and what `examined` counts."""
+    unknown_when: str = ""
+    """What of this rule's own the record may not decide; what holds for all rules need not be said."""
+    vacuous_when: str = ""
+    """When there is nothing to examine."""
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
@@ -49,6 +59,9 @@ class Rule:
         for name in ("id", "title", "why", "acceptable", "source", "planted_fault"):
             if not getattr(self, name):
                 raise DeclarationError(f"rule {self.id}: {name} is empty")
+        for register in self.registers:
+            if any(character in register for character in "*?["):
+                raise DeclarationError(f"rule {self.id}: {register} stands for several registers: name each")
 
     def describe(self) -> dict[str, Any]:
         """The rule as `luscope rules --json` prints it."""
@@ -61,4 +74,6 @@ class Rule:
             "acceptable": self.acceptable,
             "source": self.source,
             "planted_fault": self.planted_fault,
+            "registers": list(self.registers),
+            "writers": list(self.writers),
         }

@@ -5,18 +5,15 @@ Facts only; which of them are wrong is for `rules/dma.py` and `rules/integrity.p
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pydev.recording.event_index import Transactions
 from pydev.recording.format import Flag, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.phases import Blackout
 from pydev.recording.timeline import Slots, Timeline
-
-_ENGINE_SHIFT: Final = np.uint64(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class StreamFacts:
     t_ns: npt.NDArray[np.int64]
     sequence: npt.NDArray[np.int64]
     is_blocked: npt.NDArray[np.bool_]
-    error: npt.NDArray[np.int64]
+    error: npt.NDArray[np.uint16]
 
     def run_at(self, t_ns: int) -> Run | None:
         """The run that is under way at a moment."""
@@ -53,18 +50,18 @@ class StreamFacts:
                 return run
         return None
 
-    @cached_property
-    def lateness_ns(self) -> npt.NDArray[np.int64]:
-        """How long after it was due each transaction came; 0 for one outside every run."""
-        lateness = np.zeros(len(self.slots), dtype=np.int64)
+    def lateness_ns(self, part: slice) -> int:
+        """How long after it was due the latest of some transactions came; 0 where none was late or due."""
+        latest = 0
         for number, run in enumerate(self.runs):
             after = self.runs[number + 1].begin_slot if number + 1 < len(self.runs) else None
-            first = np.searchsorted(self.slots, run.begin_slot)
-            last = len(self.slots) if after is None else np.searchsorted(self.slots, after)
-            part = slice(first, last)
-            due = run.begin_ns + (self.sequence[part] - run.first_sequence) * run.period_ns
-            lateness[part] = self.t_ns[part] - due
-        return lateness
+            first = int(np.searchsorted(self.slots, run.begin_slot))
+            last = len(self.slots) if after is None else int(np.searchsorted(self.slots, after))
+            own = slice(max(first, part.start), min(last, part.stop))
+            if own.start < own.stop:
+                due = run.begin_ns + (self.sequence[own] - run.first_sequence) * run.period_ns
+                latest = max(latest, int((self.t_ns[own] - due).max()))
+        return latest
 
     def during(self, begin_ns: int, end_ns: int) -> slice:
         """The writes after one moment and not after another."""
@@ -73,35 +70,54 @@ class StreamFacts:
 
     def is_in_time_order(self) -> bool:
         """Whether the clock never went backwards from one write to the next."""
-        return bool((np.diff(self.t_ns) >= 0).all())
+        return bool((self.t_ns[1:] >= self.t_ns[:-1]).all())
 
 
 def stream_facts(timeline: Timeline, function: FunctionEntry) -> tuple[StreamFacts, ...]:
     """Each engine of a function that was started or that wrote."""
-    writes = timeline.of_kind(Kind.DMA_WRITE, function.index)
-    writes = writes[(timeline.records["flags"][writes] & int(Flag.STREAM)) != 0]
-    engines = (timeline.column("extra", writes) >> _ENGINE_SHIFT).astype(np.int64)
+    return timeline.remember(("streams", function.index), lambda: _stream_facts(timeline, function))
+
+
+def _stream_facts(timeline: Timeline, function: FunctionEntry) -> tuple[StreamFacts, ...]:
+    writes = timeline.transactions(Kind.DMA_WRITE, function.index)
+    is_stream = (writes.flags & np.uint16(int(Flag.STREAM))) != 0
     starts = timeline.of_kind(Kind.ENGINE, function.index)
-    known = set(timeline.column("region", starts).tolist()) | set(np.unique(engines).tolist())
-    return tuple(_facts(timeline, function, engine, writes[engines == engine]) for engine in sorted(known))
+    known = set(timeline.column("region", starts).tolist()) | _distinct(writes.engine[is_stream])
+    return tuple(
+        _facts(timeline, function, engine, writes, is_stream & (writes.engine == engine))
+        for engine in sorted(known)
+    )
 
 
-def _facts(timeline: Timeline, function: FunctionEntry, engine: int, slots: Slots) -> StreamFacts:
+def _distinct(engines: npt.NDArray[np.uint32]) -> set[int]:
+    is_one = len(engines) > 0 and engines.min() == engines.max()
+    return {int(engines[0])} if is_one else set(np.unique(engines).tolist())
+
+
+def _facts(
+    timeline: Timeline,
+    function: FunctionEntry,
+    engine: int,
+    writes: Transactions,
+    is_own: npt.NDArray[np.bool_],
+) -> StreamFacts:
+    """The facts of those of a function's writes that are this engine's."""
+    own = slice(None) if is_own.all() else np.flatnonzero(is_own)  # of all, a view and no copy
     return StreamFacts(
         function=function,
         engine=engine,
         runs=_runs(timeline, function, engine),
-        slots=slots,
-        t_ns=timeline.t_ns[slots].astype(np.int64),
-        sequence=timeline.column("value", slots).astype(np.int64),
-        is_blocked=timeline.is_blocked(slots),
-        error=timeline.column("error", slots).astype(np.int64),
+        slots=writes.slots[own],
+        t_ns=writes.t_ns[own].view(np.int64),
+        sequence=writes.value[own].view(np.int64),
+        is_blocked=writes.is_blocked[own],
+        error=writes.error[own],
     )
 
 
 def _runs(timeline: Timeline, function: FunctionEntry, engine: int) -> tuple[Run, ...]:
     slots = timeline.of_kind(Kind.ENGINE, function.index)
-    slots = slots[timeline.records["region"][slots] == engine]
+    slots = slots[timeline.column("region", slots) == engine]
     names = ("t_ns", "value", "extra", "size", "aux")
     rows = zip(slots.tolist(), *(timeline.column(name, slots).tolist() for name in names), strict=True)
     runs: list[Run] = []

@@ -4,6 +4,7 @@
 from pydev.pci.bar import Bar as Bar
 from pydev.pci.capability import Capability as Capability
 from pydev.pci.config_space import ConfigSpace as ConfigSpace
+from pydev.pci.config_space import capability_chain as capability_chain
 from pydev.pci.config_space import capability_offsets as capability_offsets
 from pydev.pci.function import CONFIG_REGION as CONFIG_REGION
 from pydev.pci.function import Function as Function

@@ -25,6 +25,7 @@ class AcsCapability(Register, offset=0x04, width=2):
     upstream_forwarding = Field(4, access=Access.RO)
     egress_control = Field(5, access=Access.RO)
     direct_translated = Field(6, access=Access.RO)
+    enhanced = Field(7, access=Access.RO)
     egress_vector_bits = Field(8, 8, access=Access.HWINIT)
 
 
@@ -38,6 +39,19 @@ class AcsControl(Register, offset=0x06, width=2):
     upstream_forwarding = Field(4)
     egress_control = Field(5)
     direct_translated = Field(6)
+    io_request_blocking = Field(7, access=Access.RO)
+    downstream_memory_target = Field(8, 2, access=Access.RO)
+    upstream_memory_target = Field(10, 2, access=Access.RO)
+    unclaimed_redirect = Field(12, access=Access.RO)
+
+
+class PortAcsControl(AcsControl, name="ACS_CONTROL"):
+    """As an endpoint's, with what enhanced ACS adds to ports."""
+
+    io_request_blocking = Field(7)
+    downstream_memory_target = Field(8, 2)
+    upstream_memory_target = Field(10, 2)
+    unclaimed_redirect = Field(12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +76,11 @@ class Acs(Capability):
                 "direct_translated": int(self.direct_translated),
             }
         }
+
+
+class AcsPort(Acs):
+    """What a port has, for naming accesses to it."""
+
+    __slots__ = ()
+
+    registers: ClassVar[tuple[type[Register], ...]] = (AcsHeader, AcsCapability, PortAcsControl)

@@ -31,6 +31,15 @@ class UncorrectableStatus(Register, offset=0x04, name="AER_UNCOR_STATUS"):
     unsupported_request = Field(20, access=Access.RW1CS)
     acs_violation = Field(21, access=Access.RO)
     internal = Field(22, access=Access.RW1CS)
+    multicast_blocked = Field(23, access=Access.RO)
+    atomic_op_blocked = Field(24, access=Access.RO)
+    tlp_prefix_blocked = Field(25, access=Access.RO)
+    poisoned_tlp_blocked = Field(26, access=Access.RO)
+    dmwr_blocked = Field(27, access=Access.RO)
+    ide_check_failed = Field(28, access=Access.RO)
+    misrouted_ide_tlp = Field(29, access=Access.RO)
+    pcrc_check_failed = Field(30, access=Access.RO)
+    translation_blocked = Field(31, access=Access.RO)
 
 
 class UncorrectableMask(Register, offset=0x08, name="AER_UNCOR_MASK"):
@@ -49,6 +58,15 @@ class UncorrectableMask(Register, offset=0x08, name="AER_UNCOR_MASK"):
     unsupported_request = Field(20, access=Access.RWS)
     acs_violation = Field(21, access=Access.RO)
     internal = Field(22, access=Access.RWS, reset=1)
+    multicast_blocked = Field(23, access=Access.RO)
+    atomic_op_blocked = Field(24, access=Access.RO)
+    tlp_prefix_blocked = Field(25, access=Access.RO)
+    poisoned_tlp_blocked = Field(26, access=Access.RO)
+    dmwr_blocked = Field(27, access=Access.RO)
+    ide_check_failed = Field(28, access=Access.RO)
+    misrouted_ide_tlp = Field(29, access=Access.RO)
+    pcrc_check_failed = Field(30, access=Access.RO)
+    translation_blocked = Field(31, access=Access.RO)
 
 
 class UncorrectableSeverity(UncorrectableMask, offset=0x0C, name="AER_UNCOR_SEVERITY"):
@@ -96,6 +114,9 @@ class AerControl(Register, offset=0x18):
     ecrc_generation = Field(6, access=Access.RWS)
     ecrc_check_capable = Field(7, access=Access.RO, reset=1)
     ecrc_check = Field(8, access=Access.RWS)
+    multiple_header_capable = Field(9, access=Access.RO)
+    multiple_header = Field(10, access=Access.RO)
+    tlp_prefix_log_present = Field(11, access=Access.ROS)
 
 
 class AerHeaderLog0(Register, offset=0x1C, name="AER_HEADER_LOG0"):
@@ -114,6 +135,62 @@ class AerHeaderLog2(AerHeaderLog0, offset=0x24, name="AER_HEADER_LOG2"):
 
 class AerHeaderLog3(AerHeaderLog0, offset=0x28, name="AER_HEADER_LOG3"):
     """Fourth dword."""
+
+
+class AerReserved2C(Register, offset=0x2C, width=8, name="AER_RESERVED_2C"):
+    """An endpoint is no root port."""
+
+    value = Field(0, 64, access=Access.RO)
+
+
+class AerReserved34(Register, offset=0x34, name="AER_RESERVED_34"):
+    """As above."""
+
+    value = Field(0, 32, access=Access.RO)
+
+
+class AerPrefixLog(Register, offset=0x38, width=8, name="AER_PREFIX_LOG"):
+    """First half of the prefixes of the packet that failed (PCIe 6.0 7.8.4.12)."""
+
+    value = Field(0, 64, access=Access.ROS)
+
+
+class AerPrefixLogHigh(AerPrefixLog, offset=0x40, name="AER_PREFIX_LOG_HIGH"):
+    """Second half."""
+
+
+class PortUncorrectableStatus(UncorrectableStatus, name="AER_UNCOR_STATUS"):
+    """As an endpoint's, with what only ports detect."""
+
+    surprise_down = Field(5, access=Access.RW1CS)
+    acs_violation = Field(21, access=Access.RW1CS)
+    multicast_blocked = Field(23, access=Access.RW1CS)
+    atomic_op_blocked = Field(24, access=Access.RW1CS)
+    tlp_prefix_blocked = Field(25, access=Access.RW1CS)
+    poisoned_tlp_blocked = Field(26, access=Access.RW1CS)
+    dmwr_blocked = Field(27, access=Access.RW1CS)
+
+
+class PortUncorrectableMask(UncorrectableMask, name="AER_UNCOR_MASK"):
+    """As an endpoint's, with what only ports detect."""
+
+    surprise_down = Field(5, access=Access.RWS)
+    acs_violation = Field(21, access=Access.RWS)
+    multicast_blocked = Field(23, access=Access.RWS)
+    atomic_op_blocked = Field(24, access=Access.RWS)
+    tlp_prefix_blocked = Field(25, access=Access.RWS)
+    poisoned_tlp_blocked = Field(26, access=Access.RWS)
+    dmwr_blocked = Field(27, access=Access.RWS)
+
+
+class PortUncorrectableSeverity(PortUncorrectableMask, offset=0x0C, name="AER_UNCOR_SEVERITY"):
+    """Which of them are fatal."""
+
+
+class PortAerControl(AerControl, name="AER_CONTROL"):
+    """As an endpoint's, with a log of several headers."""
+
+    multiple_header = Field(10, access=Access.RWS)
 
 
 class RootErrorCommand(Register, offset=0x2C, name="AER_ROOT_COMMAND"):
@@ -153,6 +230,7 @@ class Aer(Capability):
     registers: ClassVar[tuple[type[Register], ...]] = (
         AerHeader, UncorrectableStatus, UncorrectableMask, UncorrectableSeverity, CorrectableStatus,
         CorrectableMask, AerControl, AerHeaderLog0, AerHeaderLog1, AerHeaderLog2, AerHeaderLog3,
+        AerReserved2C, AerReserved34, AerPrefixLog, AerPrefixLogHigh,
     )  # fmt: skip
     size_bytes: ClassVar[int] = 0x48
     is_extended: ClassVar[bool] = True
@@ -164,5 +242,7 @@ class AerPort(Aer):
     __slots__ = ()
 
     registers: ClassVar[tuple[type[Register], ...]] = (
-        *Aer.registers, RootErrorCommand, RootErrorStatus, RootErrorSource,
+        AerHeader, PortUncorrectableStatus, PortUncorrectableMask, PortUncorrectableSeverity, CorrectableStatus,
+        CorrectableMask, PortAerControl, AerHeaderLog0, AerHeaderLog1, AerHeaderLog2, AerHeaderLog3,
+        RootErrorCommand, RootErrorStatus, RootErrorSource, AerPrefixLog, AerPrefixLogHigh,
     )  # fmt: skip

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What a capability is: registers after a header that links to the next one. One file each declares them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeAlias
 
-from pydev.registers import Access, Field, JsonRegister, Register, describe_register
+from pydev.registers import Access, Field, JsonRegister, Register, RegisterBank, describe_register
 
 Resets: TypeAlias = Mapping[type[Register], Mapping[str, int]]
 
@@ -40,6 +40,11 @@ class Capability:
     def resets(self) -> Resets:
         """The reset values that this instance sets, by register and field."""
         return {}
+
+    def attach(self, bank: RegisterBank) -> Callable[[], None] | None:
+        """Decide registers of the bank that masks cannot; what is returned is called after every reset."""
+        del bank
+        return None
 
     @classmethod
     def describe(cls, offset: int) -> list[JsonRegister]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Configuration space: a header, and the capabilities chained behind it. Also finds them in foreign bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -28,6 +28,7 @@ _FIRST_EXTENDED: Final = CONVENTIONAL_BYTES
 _CAPABILITY_NAMES: Final[Mapping[int, str]] = {
     CapabilityId.POWER_MANAGEMENT: "PM",
     CapabilityId.MSI: "MSI",
+    CapabilityId.SUBSYSTEM: "SSVID",
     CapabilityId.EXPRESS: "EXP",
     CapabilityId.MSIX: "MSIX",
 }
@@ -35,6 +36,15 @@ _EXTENDED_NAMES: Final[Mapping[int, str]] = {
     ExtendedCapabilityId.AER: "AER",
     ExtendedCapabilityId.DEVICE_SERIAL_NUMBER: "DSN",
     ExtendedCapabilityId.ACS: "ACS",
+    ExtendedCapabilityId.ATS: "ATS",
+    ExtendedCapabilityId.SRIOV: "SRIOV",
+    ExtendedCapabilityId.PRI: "PRI",
+    ExtendedCapabilityId.LTR: "LTR",
+    ExtendedCapabilityId.PASID: "PASID",
+    ExtendedCapabilityId.DPC: "DPC",
+    ExtendedCapabilityId.L1_PM_SUBSTATES: "L1SS",
+    ExtendedCapabilityId.DOE: "DOE",
+    ExtendedCapabilityId.IDE: "IDE",
 }
 
 
@@ -97,25 +107,34 @@ def _header_resets(identity: Identity, first_capability: int) -> Resets:
     }
 
 
-def capability_offsets(config: bytes) -> dict[str, int]:
-    """Where the capabilities are in a function's configuration bytes (256 or 4096), by this project's names.
+def capability_chain(config: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Each capability in a function's configuration bytes (256 or 4096): offset, id, whether it is extended.
 
-    Ones without a name here are left out, and a chain that runs in a circle ends where it began to repeat.
+    A chain that runs in a circle ends where it began to repeat.
     """
-    found: dict[str, int] = {}
     seen: set[int] = set()
     at = config[CapabilityList.offset or 0] & 0xFC
     while _FIRST_CAPABILITY <= at < CONVENTIONAL_BYTES and at not in seen:
         seen.add(at)
         header = CapabilityHeader(int.from_bytes(config[at : at + 2], "little"))
-        if name := _CAPABILITY_NAMES.get(header.capability_id):
-            found.setdefault(name, at)
+        yield at, header.capability_id, False
         at = header.next_pointer & 0xFC
     at = _FIRST_EXTENDED
     while _FIRST_EXTENDED <= at <= len(config) - 4 and at not in seen:
         seen.add(at)
         extended = ExtendedCapabilityHeader(int.from_bytes(config[at : at + 4], "little"))
-        if name := _EXTENDED_NAMES.get(extended.capability_id):
-            found.setdefault(name, at)
+        if extended.capability_id:
+            yield at, extended.capability_id, True
         at = extended.next_pointer & 0xFFC
+
+
+def capability_offsets(config: bytes) -> dict[str, int]:
+    """Where the capabilities are in a function's configuration bytes (256 or 4096), by this project's names.
+
+    Ones without a name here are left out.
+    """
+    found: dict[str, int] = {}
+    for at, number, is_extended in capability_chain(config):
+        if name := (_EXTENDED_NAMES if is_extended else _CAPABILITY_NAMES).get(number):
+            found.setdefault(name, at)
     return found

@@ -44,6 +44,20 @@ class DeviceCapabilities(Register, offset=0x04, name="DEVCAP"):
     flr_capable = Field(28, access=RO, reset=1)
 
 
+class ExpReserved14(Register, offset=0x14, width=8, name="EXP_RESERVED_14"):
+    """An endpoint has no slot."""
+
+    value = Field(0, 64, access=RO)
+
+
+class ExpReserved1C(ExpReserved14, offset=0x1C, name="EXP_RESERVED_1C"):
+    """It is no root port either."""
+
+
+class ExpReserved34(ExpReserved14, offset=0x34, name="EXP_RESERVED_34"):
+    """And so has no more of a slot."""
+
+
 class DeviceControl(Register, offset=0x08, width=2, name="DEVCTL"):
     """What the function may do (PCIe 6.0 7.5.3.4)."""
 
@@ -101,6 +115,9 @@ class LinkControl(Register, offset=0x10, width=2, name="LNKCTL"):
     autonomous_width_disable = Field(9, access=RO)
     bandwidth_management_interrupt = Field(10, access=RO)
     autonomous_bandwidth_interrupt = Field(11, access=RO)
+    sris_clocking = Field(12, access=RO)
+    flit_mode_disable = Field(13, access=RO)
+    drs_signaling = Field(14, 2, access=RO)
 
 
 class LinkStatus(Register, offset=0x12, width=2, name="LNKSTA"):
@@ -121,9 +138,22 @@ class DeviceCapabilities2(Register, offset=0x24, name="DEVCAP2"):
     completion_timeout_ranges = Field(0, 4, access=RO)
     completion_timeout_disable = Field(4, access=RO, reset=1)
     ari_forwarding = Field(5, access=RO)
+    atomic_op_routing = Field(6, access=RO)
+    atomic_op_completer_32 = Field(7, access=RO)
+    atomic_op_completer_64 = Field(8, access=RO)
+    cas_completer_128 = Field(9, access=RO)
+    no_relaxed_peer_to_peer = Field(10, access=RO)
     ltr = Field(11, access=RO)
+    tph_completer = Field(12, 2, access=RO)
     ten_bit_tag_completer = Field(16, access=RO)
+    ten_bit_tag_requester = Field(17, access=RO)
+    obff = Field(18, 2, access=RO)
+    extended_fmt = Field(20, access=RO)
     end_end_tlp_prefix = Field(21, access=RO)
+    max_end_end_tlp_prefixes = Field(22, 2, access=RO)
+    emergency_power_reduction = Field(24, 2, access=RO)
+    emergency_power_initialization = Field(26, access=RO)
+    frs = Field(31, access=Access.HWINIT)
 
 
 class DeviceControl2(Register, offset=0x28, width=2, name="DEVCTL2"):
@@ -137,7 +167,16 @@ class DeviceControl2(Register, offset=0x28, width=2, name="DEVCTL2"):
     ido_request = Field(8, access=RO)
     ido_completion = Field(9, access=RO)
     ltr = Field(10, access=RO)
+    emergency_power_reduction = Field(11, access=RO)
+    ten_bit_tag_requester = Field(12, access=RO)
     obff = Field(13, 2, access=RO)
+    end_end_tlp_prefix_blocking = Field(15, access=RO)
+
+
+class LtrDeviceControl2(DeviceControl2, name="DEVCTL2"):
+    """As above, of a function that reports its latency tolerance."""
+
+    ltr = Field(10)
 
 
 class DeviceStatus2(Register, offset=0x2A, width=2, name="DEVSTA2"):
@@ -173,18 +212,44 @@ class LinkStatus2(Register, offset=0x32, width=2, name="LNKSTA2"):
 
 @dataclass(frozen=True, slots=True)
 class Express(Capability):
-    """Version 2, an endpoint that can reset itself unless `is_flr_capable` is false."""
+    """Version 2, an endpoint that can reset itself unless `is_flr_capable` is false.
+
+    `has_tlp_prefixes`: requests can carry prefixes from end to end, as address spaces need them.
+    """
 
     is_flr_capable: bool = True
+    has_tlp_prefixes: bool = False
 
     name: ClassVar[str] = "EXP"
     registers: ClassVar[tuple[type[Register], ...]] = (
         ExpHeader, ExpFlags, DeviceCapabilities, DeviceControl, DeviceStatus, LinkCapabilities, LinkControl,
-        LinkStatus, DeviceCapabilities2, DeviceControl2, DeviceStatus2, LinkCapabilities2, LinkControl2,
-        LinkStatus2,
+        LinkStatus, ExpReserved14, ExpReserved1C, DeviceCapabilities2, DeviceControl2, DeviceStatus2,
+        LinkCapabilities2, LinkControl2, LinkStatus2, ExpReserved34,
     )  # fmt: skip
     size_bytes: ClassVar[int] = 0x3C
 
     def resets(self) -> Resets:
-        """Whether DEVCTL.Initiate_FLR does anything."""
-        return {DeviceCapabilities: {"flr_capable": int(self.is_flr_capable)}}
+        """Whether DEVCTL.Initiate_FLR does anything, and how many prefixes there can be."""
+        prefixes = int(self.has_tlp_prefixes)
+        return {
+            DeviceCapabilities: {"flr_capable": int(self.is_flr_capable)},
+            DeviceCapabilities2: {
+                "extended_fmt": prefixes,
+                "end_end_tlp_prefix": prefixes,
+                "max_end_end_tlp_prefixes": prefixes,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressWithLtr(Express):
+    """As above, and reports its latency tolerance."""
+
+    registers: ClassVar[tuple[type[Register], ...]] = tuple(
+        LtrDeviceControl2 if register is DeviceControl2 else register for register in Express.registers
+    )
+
+    def resets(self) -> Resets:
+        """As above, and that it can."""
+        resets = Express.resets(self)
+        return {**resets, DeviceCapabilities2: {**resets[DeviceCapabilities2], "ltr": 1}}

@@ -42,6 +42,8 @@ class PortLinkControl(LinkControl, name="LNKCTL"):
     retrain_link = Field(5, access=Access.WO)
     bandwidth_management_interrupt = Field(10)
     autonomous_bandwidth_interrupt = Field(11)
+    flit_mode_disable = Field(13)
+    drs_signaling = Field(14, 2)
 
 
 class PortLinkStatus(LinkStatus, name="LNKSTA"):
@@ -80,8 +82,10 @@ class SlotControl(Register, offset=0x18, width=2, name="SLTCTL"):
     attention_indicator = Field(6, 2)
     power_indicator = Field(8, 2)
     power_controller = Field(10)
-    interlock = Field(11)
+    interlock = Field(11, access=Access.WO)
     link_state_changed = Field(12)
+    auto_power_limit_disable = Field(13)
+    in_band_presence_disable = Field(14)
 
 
 class SlotStatus(Register, offset=0x1A, width=2, name="SLTSTA"):
@@ -129,8 +133,37 @@ class PortDeviceControl2(DeviceControl2, name="DEVCTL2"):
     ari_forwarding = Field(5)
     atomic_op_requester = Field(6)
     atomic_op_egress_blocking = Field(7)
+    ido_request = Field(8)
+    ido_completion = Field(9)
     ltr = Field(10)
+    ten_bit_tag_requester = Field(12)
     obff = Field(13, 2)
+    end_end_tlp_prefix_blocking = Field(15)
+
+
+class PortLinkControl2(LinkControl2, name="LNKCTL2"):
+    """As an endpoint's, with what the upper end of a link chooses."""
+
+    autonomous_speed_disable = Field(5, access=Access.RWS)
+    selectable_deemphasis = Field(6, access=Access.HWINIT)
+
+
+class SlotCapabilities2(Register, offset=0x34, name="SLTCAP2"):
+    """What else the slot has (PCIe 6.0 7.5.3.21)."""
+
+    in_band_presence_disable = Field(0, access=Access.HWINIT)
+
+
+class SlotControl2(Register, offset=0x38, width=2, name="SLTCTL2"):
+    """Reserved (PCIe 6.0 7.5.3.22)."""
+
+    value = Field(0, 16, access=RO)
+
+
+class SlotStatus2(Register, offset=0x3A, width=2, name="SLTSTA2"):
+    """Reserved (PCIe 6.0 7.5.3.23)."""
+
+    value = Field(0, 16, access=RO)
 
 
 class ExpressPort(Capability):
@@ -143,6 +176,6 @@ class ExpressPort(Capability):
         ExpHeader, ExpFlags, DeviceCapabilities, PortDeviceControl, DeviceStatus, LinkCapabilities,
         PortLinkControl, PortLinkStatus, SlotCapabilities, SlotControl, SlotStatus, RootControl,
         RootCapabilities, RootStatus, DeviceCapabilities2, PortDeviceControl2, DeviceStatus2,
-        LinkCapabilities2, LinkControl2, LinkStatus2,
+        LinkCapabilities2, PortLinkControl2, LinkStatus2, SlotCapabilities2, SlotControl2, SlotStatus2,
     )  # fmt: skip
     size_bytes: ClassVar[int] = 0x3C

@@ -48,6 +48,8 @@ class Function:
         self._pending = self._place_msix(self._msix) if self._msix else None
         self._port: UpstreamPort | None = None
         self._is_in_reset = False
+        attached = (capability.attach(self.config) for capability in capabilities)
+        self._reset_capabilities = [reset for reset in attached if reset is not None]
         self._follow_registers()
 
     def _add_bar(self, bar: Bar) -> None:
@@ -195,6 +197,8 @@ class Function:
         self.before_reset(kind)
         for bank in self.regions.values():
             bank.reset(keep_sticky=kind is not ResetKind.POWER_ON, keep_flr=kind is ResetKind.FUNCTION_LEVEL)
+        for reset in self._reset_capabilities:
+            reset()
         self._is_in_reset = False
         self.after_reset(kind)
         self._tell_gate()

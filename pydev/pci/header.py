@@ -46,7 +46,10 @@ class Status(Register, offset=0x06, width=2):
     immediate_readiness = Field(0, access=Access.RO)
     interrupt_status = Field(3, access=Access.RO)
     capabilities_list = Field(4, access=Access.RO)
+    mhz_66 = Field(5, access=Access.RO)
+    fast_back_to_back = Field(7, access=Access.RO)
     master_data_parity_error = Field(8, access=Access.RW1C)
+    devsel_timing = Field(9, 2, access=Access.RO)
     signaled_target_abort = Field(11, access=Access.RW1C)
     received_target_abort = Field(12, access=Access.RW1C)
     received_master_abort = Field(13, access=Access.RW1C)
@@ -104,6 +107,12 @@ class CapabilityList(Register, offset=0x34, width=1):
     pointer = Field(0, 8, access=Access.RO)
 
 
+class Reserved35(Register, offset=0x35, width=3, name="RESERVED_35"):
+    """Reserved."""
+
+    value = Field(0, 24, access=Access.RO)
+
+
 class InterruptLine(Register, offset=0x3C, width=1):
     """Routing information that firmware leaves for the system; the function does not read it."""
 
@@ -118,5 +127,5 @@ class InterruptPin(Register, offset=0x3D, width=1):
 
 COMMON_REGISTERS: Final[tuple[type[Register], ...]] = (
     VendorId, DeviceId, Command, Status, RevisionId, ClassProg, ClassDevice, CacheLineSize, LatencyTimer,
-    HeaderType, Bist, CapabilityList, InterruptLine, InterruptPin,
+    HeaderType, Bist, CapabilityList, Reserved35, InterruptLine, InterruptPin,
 )  # fmt: skip

@@ -16,6 +16,7 @@ class CapabilityId(IntEnum):
 
     POWER_MANAGEMENT = 0x01
     MSI = 0x05
+    SUBSYSTEM = 0x0D
     EXPRESS = 0x10
     MSIX = 0x11
 
@@ -26,6 +27,15 @@ class ExtendedCapabilityId(IntEnum):
     AER = 0x0001
     DEVICE_SERIAL_NUMBER = 0x0003
     ACS = 0x000D
+    ATS = 0x000F
+    SRIOV = 0x0010
+    PRI = 0x0013
+    LTR = 0x0018
+    PASID = 0x001B
+    DPC = 0x001D
+    L1_PM_SUBSTATES = 0x001E
+    DOE = 0x002E
+    IDE = 0x0030
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class MsiControl(Register, offset=0x02, width=2):
     multiple_message_enable = Field(4, 3)
     is_64bit = Field(7, access=Access.RO, reset=1)
     per_vector_masking = Field(8, access=Access.RO)
+    extended_data_capable = Field(9, access=Access.RO)
+    extended_data = Field(10, access=Access.RO)
 
 
 class MsiAddress(Register, offset=0x04):
@@ -42,6 +44,12 @@ class MsiData(Register, offset=0x0C, width=2):
     data = Field(0, 16)
 
 
+class MsiExtendedData(Register, offset=0x0E, width=2):
+    """Its upper half, which nobody here has (PCIe 6.0 7.7.1.6)."""
+
+    data = Field(0, 16, access=Access.RO)
+
+
 class Msi(Capability):
     """MSI with 64-bit addresses."""
 
@@ -49,6 +57,6 @@ class Msi(Capability):
 
     name: ClassVar[str] = "MSI"
     registers: ClassVar[tuple[type[Register], ...]] = (
-        MsiHeader, MsiControl, MsiAddress, MsiUpperAddress, MsiData,
+        MsiHeader, MsiControl, MsiAddress, MsiUpperAddress, MsiData, MsiExtendedData,
     )  # fmt: skip
-    size_bytes: ClassVar[int] = 14
+    size_bytes: ClassVar[int] = 16

@@ -32,6 +32,12 @@ class Rom(Register, offset=0x30):
     address = Field(11, 21, access=Access.RO)
 
 
+class Reserved38(Register, offset=0x38, name="RESERVED_38"):
+    """Reserved."""
+
+    value = Field(0, 32, access=Access.RO)
+
+
 class MinGnt(Register, offset=0x3E, width=1):
     """Hardwired to 0 on PCI Express."""
 
@@ -45,6 +51,6 @@ class MaxLat(Register, offset=0x3F, width=1):
 
 
 TYPE0_REGISTERS: Final[tuple[type[Register], ...]] = (
-    *COMMON_REGISTERS, CardbusCis, SubsystemVendorId, SubsystemId, Rom, MinGnt, MaxLat,
+    *COMMON_REGISTERS, CardbusCis, SubsystemVendorId, SubsystemId, Rom, Reserved38, MinGnt, MaxLat,
 )  # fmt: skip
 """All but the BARs, whose layout depends on their size."""

@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from pydev.errors import DeclarationError
-from pydev.pci.acs import Acs
+from pydev.pci.acs import AcsPort
 from pydev.pci.aer import AerPort
 from pydev.pci.capability import Capability
+from pydev.pci.doe import Doe
+from pydev.pci.dpc import Dpc, DpcPort
 from pydev.pci.dsn import DeviceSerialNumber
 from pydev.pci.express_port import ExpressPort
 from pydev.pci.header import COMMON_REGISTERS, Command
+from pydev.pci.ide import Ide
+from pydev.pci.l1ss import L1ssPort
+from pydev.pci.ltr import Ltr
 from pydev.pci.msi import Msi
 from pydev.pci.msix import Msix
 from pydev.pci.power_management import PowerManagement
+from pydev.pci.subsystem import Subsystem
 from pydev.registers import Access, Field, JsonRegister, Register, describe_register
 
 
@@ -79,7 +85,10 @@ class IoLimit(Register, offset=0x1D, width=1):
 class SecStatus(Register, offset=0x1E, width=2):
     """Error bits of the secondary side (PCIe 6.0 7.5.1.3.7)."""
 
+    mhz_66 = Field(5, access=Access.RO)
+    fast_back_to_back = Field(7, access=Access.RO)
     master_data_parity_error = Field(8, access=Access.RW1C)
+    devsel_timing = Field(9, 2, access=Access.RO)
     signaled_target_abort = Field(11, access=Access.RW1C)
     received_target_abort = Field(12, access=Access.RW1C)
     received_master_abort = Field(13, access=Access.RW1C)
@@ -155,6 +164,10 @@ class BridgeControl(Register, offset=0x3E, width=2):
     master_abort_mode = Field(5)
     secondary_bus_reset = Field(6)
     fast_back_to_back = Field(7, access=Access.RO)
+    primary_discard_timer = Field(8, access=Access.RO)
+    secondary_discard_timer = Field(9, access=Access.RO)
+    discard_timer_status = Field(10, access=Access.RO)
+    discard_timer_serr = Field(11, access=Access.RO)
 
 
 TYPE1_REGISTERS: Final[tuple[type[Register], ...]] = (
@@ -164,18 +177,22 @@ TYPE1_REGISTERS: Final[tuple[type[Register], ...]] = (
     PrefLimitUpper32, IoBaseUpper16, IoLimitUpper16, BridgeRom, BridgeControl,
 )  # fmt: skip
 
+_CAPABILITIES: Final[tuple[type[Capability], ...]] = (
+    PowerManagement, Msi, Msix, Subsystem, ExpressPort, AerPort, AcsPort, DeviceSerialNumber, Ltr, L1ssPort, Dpc,
+    Doe, Ide,
+)  # fmt: skip
 BRIDGE_CAPABILITIES: Final[Mapping[str, type[Capability]]] = {
-    capability.name: capability
-    for capability in (PowerManagement, Msi, Msix, ExpressPort, AerPort, Acs, DeviceSerialNumber)
+    **{capability.name: capability for capability in _CAPABILITIES},
+    "DPC_ROOT": DpcPort,
 }
+"""By the name that `capability_offsets` gives them; a root port's containment has registers more."""
 
 
 def describe(capabilities: Mapping[str, int] | None = None) -> list[JsonRegister]:
     """The registers of a bridge by offset, as JSON.
 
-    `capabilities` says where it has which ("EXP", "MSI", "MSIX", "AER", "ACS", "PM", "DSN"), as
-    `capability_offsets` finds them; without it the header alone is described. DeclarationError for a name
-    that is none of these.
+    `capabilities` says where it has which (BRIDGE_CAPABILITIES), as `capability_offsets` finds them; without
+    it the header alone is described. DeclarationError for a name that is none of these.
     """
     registers = [describe_register(register, register.offset or 0) for register in TYPE1_REGISTERS]
     for name, offset in (capabilities or {}).items():

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""What a register held, and when: from the server's own record for endpoints, from QEMU's trace for bridges.
+"""What a register held, and when: values, changes, histories; and an endpoint's, from the server's own record.
 
-A value is a set of possibilities: one member where the record decides, several where the trace (which has no
-width) leaves it open. Later reads of the guest narrow earlier ambiguity; a read that contradicts what is
-derived is a missing write, reported as a problem for the bytes that hold what is written to them, and as a
-change that no write explains for those of capabilities.
+A value is a set of possibilities: one member where the record decides, several where it leaves something open.
+Bridges' registers are followed in `bits`, with the TCG plugin's writes, and in `traced`, without.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
+from pydev.recording.attribution import Attribution
 from pydev.recording.functions import FieldEntry, RegisterEntry
+from pydev.recording.names import RegisterNames
 
 Values = frozenset[int]
 
@@ -35,6 +35,8 @@ class Change:
     cause: str
     """"write", "device" (by itself, a reset included), "trace", "bus reset", "machine reset"; or "read": a
     read shows a value that no recorded write explains, so when and by whom it came is not known."""
+    writer: Attribution | None = None
+    """Who wrote it, or the bridge's control bit that reset it, where the TCG plugin has seen that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,38 @@ class History:
         return self.changes[first:last]
 
 
+class Open(frozenset[int]):
+    """More possibilities than are listed: empty as a set, but the bits that are known can be asked for."""
+
+    value: int
+    known: int
+    """Mask of the bits that `value` holds for certain."""
+
+    def __new__(cls, value: int, known: int) -> "Open":
+        """Nothing is listed."""
+        made = super().__new__(cls)
+        made.value, made.known = value, known
+        return made
+
+
+def masked(value: int, known: int, bits: int) -> Values:
+    """Every number of so many bits that has the known bits of a value; Open where these are too many."""
+    unknown = [1 << n for n in range(bits) if not known >> n & 1]
+    if 1 << len(unknown) > _MOST_POSSIBILITIES:
+        return Open(value & known, known)
+    found = {value & known}
+    for bit in unknown:
+        found |= {number | bit for number in found}
+    return frozenset(found)
+
+
 def field_values(values: Values, entry: FieldEntry | None) -> Values:
     """What a field of the register may hold; the whole register without a field."""
-    return values if entry is None else frozenset(entry.extract(value) for value in values)
+    if entry is None:
+        return values
+    if isinstance(values, Open):
+        return masked(entry.extract(values.value), entry.extract(values.known), entry.bits)
+    return frozenset(entry.extract(value) for value in values)
 
 
 def known(values: Values) -> int | None:
@@ -76,6 +107,7 @@ class _Entry:
     values: Values
     width: int | None
     cause: str
+    writer: Attribution | None = None
     was_read: bool = False
     """A read after the event has shown the byte."""
 
@@ -104,12 +136,20 @@ class ByteLog:
         log = self._log.get(offset)
         return log[-1].values if log else self.initial(offset)
 
-    def put(self, t_ns: int, offset: int, states: Sequence[Values], width: int | None, cause: str) -> None:
+    def put(
+        self,
+        t_ns: int,
+        offset: int,
+        states: Sequence[Values],
+        width: int | None,
+        cause: str,
+        writer: Attribution | None = None,
+    ) -> None:
         """One event that left `states` in the bytes from `offset` on."""
         self._order += 1
         for position, values in enumerate(states):
             self._log.setdefault(offset + position, []).append(
-                _Entry(t_ns, self._order, values, width, cause)
+                _Entry(t_ns, self._order, values, width, cause, writer)
             )
 
     def narrow(self, offset: int, value: int) -> bool:
@@ -160,7 +200,7 @@ class ByteLog:
             state |= {offset: entry.values for offset, entry in touched.items()}
             after = _join([state[offset] for offset in span])
             entry = next(iter(touched.values()))
-            changes.append(Change(entry.t_ns, before, after, entry.width, entry.cause))
+            changes.append(Change(entry.t_ns, before, after, entry.width, entry.cause, entry.writer))
             before = after
         return History(register, initial, tuple(changes))
 
@@ -182,49 +222,36 @@ def split(value: int, size: int) -> list[Values]:
 class ServerShadow:
     """An endpoint's config space, from REGION_WRITE and CONFIG_UPDATE."""
 
-    def __init__(self, image: bytes | None) -> None:
+    def __init__(self, image: bytes | None, names: RegisterNames | None = None) -> None:
         self.log = ByteLog(image)
         self.problems: list[str] = []
+        self._names = names or RegisterNames({})
 
-    def event(self, t_ns: int, offset: int, size: int, before: int, after: int, *, by_guest: bool) -> None:
+    def event(
+        self,
+        t_ns: int,
+        offset: int,
+        size: int,
+        before: int,
+        after: int,
+        *,
+        by_guest: bool,
+        writer: Attribution | None = None,
+    ) -> None:
         """One event; `before` must be what the events so far leave, else one of them is missing."""
         derived = known(_join([self.log.now(offset + n) for n in range(size)]))
         if derived is not None and derived != before:
             self.problems.append(
-                f"config write missing: @{offset:#x} held {before:#x} where the record derives {derived:#x}"
+                f"config write missing: {self._names.access(offset, size)} held {before:#x} where the record "
+                f"derives {derived:#x}"
             )
         width = size if by_guest else None
-        self.log.put(t_ns, offset, split(after, size), width, "write" if by_guest else "device")
+        cause = "write" if by_guest else "device"
+        self.log.put(t_ns, offset, split(after, size), width, cause, writer)
 
-
-# PCI-to-PCI Bridge 1.2, 3.2: the bytes that rules judge and that hold what is written to them.
-COMMAND_LOW: Final = 0x04
-BUS_NUMBERS: Final = range(0x18, 0x1B)
-BRIDGE_CONTROL_LOW: Final = 0x3E
-FOLLOWED: Final = frozenset((COMMAND_LOW, *BUS_NUMBERS, BRIDGE_CONTROL_LOW))
-_BUS_MASTER: Final = 1 << 2
-_BUS_RESET: Final = 1 << 6
-
-
-FOLLOWED_REGISTERS: Final = ("ACS_CONTROL", "DEVCTL", "DEVCTL2", "LNKCTL", "LNKCTL2", "PMCSR")
-"""Capability registers of bridges that rules judge as well. Their power-on values and their read-only bits are
-not known beforehand."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceAccess:
-    """A trace line of a bridge: no width, unless what is around it tells."""
-
-    t_ns: int
-    is_write: bool
-    offset: int
-    value: int
-    width: int | None = None
-    """4 for a line of a dump: a run of reads of adjoining dwords (a smaller width would leave holes)."""
-
-    def widths(self) -> tuple[int, ...]:
-        """The widths it can have had, smallest first."""
-        return possible_widths(self.offset, self.value) if self.width is None else (self.width,)
+    def history(self, register: RegisterEntry) -> History:
+        """One register's values over time."""
+        return self.log.history(register)
 
 
 def least_width(value: int) -> int:
@@ -236,82 +263,3 @@ def possible_widths(offset: int, value: int) -> tuple[int, ...]:
     """The widths that alignment and magnitude leave, smallest first (config accesses are aligned)."""
     widths = (1, *((2,) if offset % 2 == 0 else ()), *((4,) if offset % 4 == 0 else ()))
     return tuple(width for width in widths if width >= least_width(value)) or (least_width(value),)
-
-
-class TraceShadow:
-    """A bridge's followed bytes, from the trace alone.
-
-    A write's width is inferred from the read of the same offset just before it (the kernel's
-    read-modify-write): what that read's value rules out is ruled out; else every width stays possible.
-    `registers` are bytes of capabilities (FOLLOWED_REGISTERS).
-    """
-
-    def __init__(self, registers: Iterable[int] = ()) -> None:
-        self._registers = frozenset(registers) - FOLLOWED
-        self.log = ByteLog(None, self._registers)
-        self.problems: list[str] = []
-        self.bus_resets: list[int] = []
-        """When a secondary bus reset began: what is below returns to power-on."""
-        self._read_widths: tuple[int, tuple[int, ...]] | None = None
-
-    def access(self, access: TraceAccess) -> None:
-        """One trace line, in the trace's order."""
-        if access.is_write:
-            self._write(access)
-        else:
-            self._read(access)
-
-    def _read(self, access: TraceAccess) -> None:
-        widths = access.widths()
-        self._read_widths = (access.offset, widths)
-        for position in range(widths[0]):
-            offset = access.offset + position
-            byte = access.value >> 8 * position & 0xFF
-            if offset in self._registers:
-                if not self.log.narrow(offset, byte) and not self.log.did_not_take(offset, byte):
-                    self.log.put(access.t_ns, offset, [frozenset((byte,))], None, "read")
-                continue
-            if offset not in FOLLOWED or self._agrees(offset, byte):
-                continue
-            derived = "/".join(f"{value:#x}" for value in sorted(self.log.now(offset)))
-            self.problems.append(f"a read of @{offset:#x} shows {byte:#x} where the trace derives {derived}")
-            self.log.put(access.t_ns, offset, [frozenset((byte,))], None, "read")
-
-    def _agrees(self, offset: int, byte: int) -> bool:
-        if self.log.narrow(offset, byte):
-            return True
-        # COMMAND's other bits are partly read-only in a bridge: only Bus Master Enable is followed.
-        # BRIDGE_CONTROL likewise is followed for its reset bit only.
-        mask = {COMMAND_LOW: _BUS_MASTER, BRIDGE_CONTROL_LOW: _BUS_RESET}.get(offset, 0xFF)
-        return byte & mask in {value & mask for value in self.log.now(offset)}
-
-    def _write(self, access: TraceAccess) -> None:
-        widths = access.widths()
-        if self._read_widths is not None and self._read_widths[0] == access.offset:
-            widths = tuple(w for w in widths if w in self._read_widths[1]) or widths
-        self._read_widths = None
-        reset_before = any(value & _BUS_RESET for value in self.log.now(BRIDGE_CONTROL_LOW))
-        states = []
-        for position in range(widths[-1]):
-            new: Values = frozenset((access.value >> 8 * position & 0xFF,))
-            # Beyond the least width the byte may have been written or not.
-            states.append(new if position < widths[0] else new | self.log.now(access.offset + position))
-        self.log.put(access.t_ns, access.offset, states, None, "trace")
-        reset_after = any(value & _BUS_RESET for value in self.log.now(BRIDGE_CONTROL_LOW))
-        if reset_after and not reset_before:
-            self.bus_resets.append(access.t_ns)
-
-
-def trace_shadow(
-    accesses: Iterable[TraceAccess], resets: Iterable[tuple[int, str]], registers: Iterable[int] = ()
-) -> TraceShadow:
-    """The shadow of one bridge from its trace lines and the resets that reach it, merged by time."""
-    shadow = TraceShadow(registers)
-    pending = sorted(resets)
-    for access in accesses:
-        while pending and pending[0][0] <= access.t_ns:
-            shadow.log.reset(*pending.pop(0))
-        shadow.access(access)
-    for t_ns, cause in pending:
-        shadow.log.reset(t_ns, cause)
-    return shadow

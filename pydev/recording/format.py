@@ -80,7 +80,7 @@ class Kind(IntEnum):
     """Config bytes that the device changed by itself: address, size 4, extra = before, aux = after."""
     DMA_WRITE = 4
     """address = iova, size, value = sequence (stream) or first 8 bytes, extra = generation | engine << 32,
-    aux = checksum word (stream) or a digest of the first and the last 64 bytes. BLOCKED: error = Gate reasons, nothing reached memory."""
+    aux = checksum word (stream) or a digest of both ends. BLOCKED: error = Gate reasons, nothing reached memory."""
     DMA_READ = 5
     """As DMA_WRITE; value = first 8 bytes read."""
     INTERRUPT = 6
@@ -118,9 +118,9 @@ class Kind(IntEnum):
     LOST = 19
     """A writer knows that it missed something: value = how many, region = Lost reason."""
     PLUGIN_WRITE = 20
-    """QEMU's TCG plugin saw a guest's config write, just before the instruction that makes it: region = BDF,
-    address = offset, error = width in bytes, value, extra = the instruction's guest virtual address, aux =
-    CPU | PluginWay << 16. Chained: `size` bytes follow, the writer's stack (PLUGIN_STACK)."""
+    """QEMU's TCG plugin saw a guest's config write, just before the `out` or just after the store that makes it:
+    region = BDF, address = offset, error = width in bytes, value, extra = the instruction's guest virtual
+    address, aux = CPU | PluginWay << 16. Chained: `size` bytes follow, the writer's stack (PLUGIN_STACK)."""
     PLUGIN_JUMP = 21
     """The outgoing kernel's last function has been entered (linux arch/x86/kernel/machine_kexec_64.c
     machine_kexec): extra, aux and the chain as PLUGIN_WRITE."""
@@ -140,7 +140,8 @@ class Kind(IntEnum):
     """Text: one JSON object of the bench itself."""
     STACK = 35
     """Text: a call stack, symbolised: {"id": number, "kernel": "outgoing", "incoming", "firmware" or "unknown",
-    "frames": [[symbol, offset, module or null], ...] innermost first, "note": why it ends early, or null}."""
+    "frames": [[symbol, offset, module or null], ...] innermost first, "note": why it ends early, or null,
+    "recovered": indexes of frames that had left the stack by a jump at their end (absent: none)}."""
     CONTINUATION = 255
     """40 more bytes of the text record before it."""
 

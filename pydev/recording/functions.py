@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The recording header's function table: who is who, and what their registers are called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydev.errors import RecordingError
+
+_CONFIG_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +96,23 @@ def _function(entry: Mapping[str, Any]) -> FunctionEntry:
         bus=None if bus is None else int(bus),
         preserve=bool(entry.get("preserve", False)),
         has_stream=bool(entry.get("stream")),
-        registers={r["name"]: _register(r) for r in entry.get("registers") or ()},
+        registers={r.name: r for described in entry.get("registers") or () for r in _registers(described)},
         config=None if config is None else bytes.fromhex(config),
     )
 
 
-def _register(entry: Mapping[str, Any]) -> RegisterEntry:
-    fields = (
-        FieldEntry(str(f["name"]), int(f["lsb"]), int(f["bits"]), str(f.get("access", "rw")))
+def _registers(entry: Mapping[str, Any]) -> Iterator[RegisterEntry]:
+    """A register; of an array each element, with its index in the name: `ENTRY[2]`."""
+    fields = {
+        str(f["name"]): FieldEntry(str(f["name"]), int(f["lsb"]), int(f["bits"]), str(f.get("access", "rw")))
         for f in entry.get("fields") or ()
-    )
-    return RegisterEntry(
-        str(entry["name"]), int(entry["offset"]), int(entry["width"]), {f.name: f for f in fields}
-    )
+    }
+    name, offset, width = str(entry["name"]), int(entry["offset"]), int(entry["width"])
+    if "count" not in entry:
+        yield RegisterEntry(name, offset, width, fields)
+        return
+    for index in range(min(int(entry["count"]), _CONFIG_BYTES)):
+        yield RegisterEntry(f"{name}[{index}]", offset + index * int(entry["stride"]), width, fields)
 
 
 def _check_tree(functions: Sequence[FunctionEntry], path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Text in the recording: chains of records decoded, agent lines parsed and proven by number and CRC."""
+"""Text in the recording: its lines in time order, agent lines parsed and proven by number and CRC."""
 
 import json
 import zlib
@@ -7,17 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
-from pydev.recording.format import (
-    CONTINUATION_BYTES,
-    CONTINUATION_OFFSET,
-    RECORD_BYTES,
-    TEXT_KINDS,
-    Flag,
-    Kind,
-)
-from pydev.recording.reader import Records
+from pydev.recording.chains import Chains
+from pydev.recording.event_index import EventIndex
+from pydev.recording.format import TEXT_KINDS, Flag, Kind
 
 _CRC_KEY: Final = b',"crc":'
 
@@ -57,34 +49,17 @@ class AgentMessage:
         return value if isinstance(value, str) else None
 
 
-def texts(records: Records) -> tuple[list[Text], list[str]]:
-    """Every text event in time order, and what is wrong with the chains."""
-    kinds = records["kind"]
-    is_text = np.isin(kinds, [int(kind) for kind in TEXT_KINDS])
-    starts = np.flatnonzero(is_text)
-    sizes = records["size"][starts].astype(np.int64)
-    counts = -(-sizes // CONTINUATION_BYTES)
-    is_continuation = kinds == Kind.CONTINUATION
-    problems: list[str] = []
-    if int(counts.sum()) != int(np.count_nonzero(is_continuation)):
-        problems.append("text records and their continuations do not add up")
-    # Copied out of the mapping once: chains are short and many.
-    payload = np.ascontiguousarray(records[is_continuation]).view(np.uint8).reshape(-1, RECORD_BYTES)
-    payload = payload[:, CONTINUATION_OFFSET:]
-    rank = np.cumsum(is_continuation)
-    found: list[Text] = []
-    columns = (records[name][starts].tolist() for name in ("t_ns", "kind", "flags"))
-    for start, size, count, t_ns, kind, flags in zip(
-        starts.tolist(), sizes.tolist(), counts.tolist(), *columns, strict=True
-    ):
-        if not is_continuation[start + 1 : start + 1 + count].all() or start + 1 + count > len(records):
-            problems.append(f"the text record in slot {start} is cut short")
-            continue
-        first = int(rank[start])
-        raw = payload[first : first + count].tobytes()[:size]
-        found.append(Text(t_ns, Kind(kind), bool(flags & Flag.TO_GUEST), raw))
+def texts(index: EventIndex, chains: Chains) -> list[Text]:
+    """Every text event in time order; those whose chain is cut short are left out."""
+    starts = index.of_kinds(TEXT_KINDS)
+    columns = [index.column(name, starts).tolist() for name in ("t_ns", "kind", "flags")]
+    found = [
+        Text(t_ns, Kind(kind), bool(flags & Flag.TO_GUEST), raw)
+        for raw, t_ns, kind, flags in zip(chains.bytes_of(starts), *columns, strict=True)
+        if raw is not None
+    ]
     found.sort(key=lambda text: text.t_ns)
-    return found, problems
+    return found
 
 
 def parse_agent_line(text: Text) -> AgentMessage:

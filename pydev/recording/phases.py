@@ -20,6 +20,8 @@ PHASES: Final = (
 )  # fmt: skip
 
 CONSOLE_LAG_NS: Final = 10_000_000
+STAMP_NS: Final = 1_000
+"""From an instruction to the plugin's stamp of it, at most."""
 
 # linux drivers/pci/pcie/portdrv.c: the port driver's lines carry its name and the port's address.
 _PORT_DRIVER: Final = re.compile(r"^(?:\[[^\]]*\]\s*)*pcieport [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: ")
@@ -84,6 +86,11 @@ class Evidence:
     """Every config access, of any function."""
     writes_ns: npt.NDArray[np.uint64]
     """Config writes of the topology's functions."""
+    writes_uncertainty_ns: int
+    jumps_ns: Sequence[int]
+    """When the TCG plugin saw an outgoing kernel's last function entered."""
+    probes_ns: Sequence[int]
+    """When it saw a config write that a driver's probe made."""
     vendor_sweep_ns: npt.NDArray[np.uint64]
     """Reads of a vendor ID of 00:00.0, or where no function answered."""
     trace_uncertainty_ns: int
@@ -125,7 +132,7 @@ def find_phases(evidence: Evidence) -> tuple[tuple[Phase, ...], tuple[Blackout, 
 def _first(messages: Iterable[AgentMessage], after_ns: int, **members: str) -> AgentMessage | None:
     """The first successful message at or after a moment whose members have these values."""
     for message in messages:
-        if message.t_ns < after_ns or message.members.get("ok") is False:
+        if message.t_ns < after_ns or message.members.get("ok", "report" not in message.members) is not True:
             continue
         if all(message.members.get(name) == value for name, value in members.items()):
             return message
@@ -192,25 +199,45 @@ def _last_finish(
 
 def _wire(evidence: Evidence, begin_ns: int, end_ns: int, update: int) -> Iterable[Phase]:
     """shutdown, jump, enumeration and probe between two moments."""
-    exactness = evidence.trace_uncertainty_ns
-    writes = _within(evidence.writes_ns, begin_ns, end_ns)
     sweep = _within(evidence.vendor_sweep_ns, begin_ns, end_ns)
-    if len(sweep):
-        outgoing = writes[writes < sweep[0]]
-        if len(outgoing):
-            yield Phase("shutdown", int(outgoing[0]), "first config write after frozen", exactness, update)
+    swept_ns = int(sweep[0]) if len(sweep) else None
+    jump = _jump(evidence, begin_ns, swept_ns, end_ns, update)
+    ends = (jump.t_ns if jump is not None else None, swept_ns, end_ns + 1)
+    last_ns = min(t_ns for t_ns in ends if t_ns is not None)
+    writes = _within(evidence.writes_ns, begin_ns, end_ns)
+    outgoing = writes[writes < last_ns]
+    if len(outgoing):
+        exactness = evidence.writes_uncertainty_ns
+        yield Phase("shutdown", int(outgoing[0]), "first config write after frozen", exactness, update)
+    if jump is not None:
+        yield jump
+    if swept_ns is None:
+        return
+    if jump is None:
         last = int(outgoing[-1]) + 1 if len(outgoing) else begin_ns
-        spread = int(sweep[0]) - last + exactness
+        spread = swept_ns - last + evidence.trace_uncertainty_ns
         yield Phase("jump", last, "after the last write before the sweep", spread, update)
-        yield Phase("enumeration", int(sweep[0]), "first vendor-ID sweep", exactness, update)
-        begin_ns = int(sweep[0])
-        for line in evidence.console:
-            if begin_ns <= line.t_ns <= end_ns and _PORT_DRIVER.match(line.text):
-                # The line follows the probe by as long as a serial port takes.
-                yield Phase("probe", line.t_ns, "port driver's first console line", CONSOLE_LAG_NS, update)
-                break
-    elif len(writes):
-        yield Phase("shutdown", int(writes[0]), "first config write after frozen", exactness, update)
+    yield Phase("enumeration", swept_ns, "first vendor-ID sweep", evidence.trace_uncertainty_ns, update)
+    yield from _probe(evidence, swept_ns, end_ns, update)
+
+
+def _jump(evidence: Evidence, begin_ns: int, swept_ns: int | None, end_ns: int, update: int) -> Phase | None:
+    """As the TCG plugin saw it: the last before the incoming kernel looks for functions."""
+    until_ns = end_ns if swept_ns is None else swept_ns
+    seen = [t_ns for t_ns in evidence.jumps_ns if begin_ns < t_ns <= until_ns]
+    return Phase("jump", seen[-1], "machine_kexec entered", STAMP_NS, update) if seen else None
+
+
+def _probe(evidence: Evidence, swept_ns: int, end_ns: int, update: int) -> Iterable[Phase]:
+    first = next((t_ns for t_ns in evidence.probes_ns if swept_ns < t_ns <= end_ns), None)
+    if first is not None:
+        yield Phase("probe", first, "first write under pci_device_probe", STAMP_NS, update)
+        return
+    for line in evidence.console:
+        if swept_ns <= line.t_ns <= end_ns and _PORT_DRIVER.match(line.text):
+            # The line follows the probe by as long as a serial port takes.
+            yield Phase("probe", line.t_ns, "port driver's first console line", CONSOLE_LAG_NS, update)
+            return
 
 
 def _within(times: npt.NDArray[np.uint64], begin_ns: int, end_ns: int) -> npt.NDArray[np.uint64]:

@@ -23,6 +23,8 @@ Records = npt.NDArray[np.void]
 Json = dict[str, Any]
 
 SCHEMA: Final = 1
+_PIECE: Final = 1 << 19
+"""Records that are checked in one go: their pages are let go again before the next."""
 _FIELDS: Final = dict(PROLOGUE.fields or {})
 _USED: Final = np.zeros(PAGE_BYTES, dtype=bool)
 for _dtype, _offset, *_ in _FIELDS.values():
@@ -43,6 +45,12 @@ class Recording:
     dropped: int
     holes: int
     problems: tuple[str, ...]
+    _mapping: mmap.mmap | None = None
+
+    def forget(self) -> None:
+        """Let the file's pages go that were looked at; they come back from the file when they are needed."""
+        if self._mapping is not None:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     @property
     def complete(self) -> bool:
@@ -93,6 +101,7 @@ class _Parser:
             dropped=self.field["dropped"],
             holes=holes,
             problems=tuple(self.problems),
+            _mapping=self.data,
         )
 
     def _check_identity(self) -> None:
@@ -125,7 +134,7 @@ class _Parser:
             raise RecordingError(f"{self.path}: the header is not a JSON object")
         if header.get("schema") != SCHEMA:
             raise RecordingError(f"{self.path}: header schema {header.get('schema')!r}, this reads {SCHEMA}")
-        if any(self.data[begin + count : min(records, self.size)]):
+        if _has_bits(self.data, begin + count, min(records, self.size)):
             self.problems.append("the bytes between header and records are not zero")
         return header
 
@@ -157,28 +166,42 @@ class _Parser:
         count = min(head, room, capacity)
         if count < head:
             self.problems.append(f"{head} events were claimed and the file holds {count}")
-        if trailer is not None and any(self.data[begin + count * RECORD_BYTES : end]):
+        if trailer is not None and _has_bits(self.data, begin + count * RECORD_BYTES, end):
             self.problems.append("there are events past the head")
         records: Records = (
             np.frombuffer(self.data, dtype=RECORD, count=count, offset=begin) if count else _none()
         )
-        published = records["seq"] == np.arange(1, count + 1, dtype=np.uint64)
+        published = np.empty(count, dtype=np.bool_)
+        crc32 = 0
+        for first in range(0, count, _PIECE):
+            piece = records[first : first + _PIECE]
+            published[first : first + _PIECE] = piece["seq"] == np.arange(
+                first + 1, first + 1 + len(piece), dtype=np.uint64
+            )
+            crc32 = zlib.crc32(piece.view(np.uint8).data, crc32)
+            self.data.madvise(mmap.MADV_DONTNEED)
         holes = count - int(np.count_nonzero(published))
         if holes:
             self.problems.append(f"{holes} of {count} claimed slots were never published")
-        self._check_against(trailer, begin, count, holes)
+        self._check_against(trailer, crc32, holes)
         return (records[published] if holes else records), holes
 
-    def _check_against(self, trailer: Json | None, begin: int, count: int, holes: int) -> None:
+    def _check_against(self, trailer: Json | None, crc32: int, holes: int) -> None:
         if trailer is None:
             return
-        crc32 = zlib.crc32(memoryview(self.data)[begin : begin + count * RECORD_BYTES])
         actual = {"events": self.field["head"], "dropped": self.field["dropped"], "holes": holes}
         for name, value in actual.items():
             if trailer.get(name) != value:
                 self.problems.append(f"the trailer says {name} {trailer.get(name)!r}, the file {value}")
         if _crc_number(trailer.get("crc32")) != crc32:
             self.problems.append("the records' CRC-32 is not the trailer's")
+
+
+def _has_bits(data: mmap.mmap, begin: int, end: int) -> bool:
+    """Whether any byte of a span is not zero."""
+    if end <= begin:
+        return False
+    return bool(np.frombuffer(data, dtype=np.uint8, count=end - begin, offset=begin).any())
 
 
 def _none() -> Records:

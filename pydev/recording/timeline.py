@@ -5,26 +5,31 @@ Everything that rules ask for is answered here, from the file alone. Times are C
 recorded; `since_start_ns` makes them relative to the recording's start.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pydev.recording import config
-from pydev.recording.config import History, TraceAccess
-from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Flag, Kind, Mark, ResetKind
-from pydev.recording.functions import FunctionEntry, RegisterEntry, parse_functions, upstream_path
-from pydev.recording.joining import TraceJoin, join_endpoint
+from pydev.recording.accounts import Agreement, agreement
+from pydev.recording.attribution import Attributions
+from pydev.recording.chains import Chains
+from pydev.recording.config import History
+from pydev.recording.event_index import EventIndex, Transactions
+from pydev.recording.event_index import Slots as Slots
+from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Kind, Mark, ResetKind
+from pydev.recording.functions import FunctionEntry, parse_functions
 from pydev.recording.messages import AgentMessage, Text, channel_problems, parse_agent_line, texts
-from pydev.recording.phases import Blackout, Evidence, Phase, find_phases
+from pydev.recording.phases import STAMP_NS, Blackout, Evidence, Phase, find_phases
+from pydev.recording.plugin import PluginWrite, read_plugin_log
 from pydev.recording.reader import Recording, Records, read
+from pydev.recording.shadows import Shadows
 from pydev.units import bdf_text
 
-Slots = npt.NDArray[np.intp]
-"""Indexes into `Timeline.records`, ascending."""
+_Found = TypeVar("_Found")
 
 _TRACE_RESOLUTION_NS: Final = 1000
 """QEMU prints microseconds."""
@@ -36,28 +41,13 @@ _RESET_REPORT_NS: Final = 2_000_000_000
 """A machine reset's QMP event comes no later than this after the endpoints' DEVICE_RESET."""
 _RESET_SEQUENCE_NS: Final = 5_000_000
 """QEMU disables interrupts and COMMAND no earlier than this before DEVICE_RESET."""
-_NONE: Final[Slots] = np.empty(0, dtype=np.intp)
 _ENDS: Final = (Mark.QEMU_EXITED, Mark.SERVER_LOST, Mark.ABORTED)
-_KNOWN_KINDS: Final = np.array([int(kind) for kind in Kind])
-_SECONDARY_BUS: Final = 0x19
-_DUMP_DWORDS: Final = 8
-"""Reads of so many adjoining dwords in a row are nothing but a dump by dwords."""
+_KNOWN_KINDS: Final = frozenset(int(kind) for kind in Kind)
 
 
 def load_timeline(path: str | Path) -> "Timeline":
     """The timeline of the recording at `path`; RecordingError where it is none or beyond reading."""
     return Timeline(read(path))
-
-
-def _dumped(offsets: npt.NDArray[np.uint64], is_read: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which accesses of one function, in order, belong to a dump: reads of adjoining dwords, one by one."""
-    whole = is_read & (offsets % np.uint64(4) == 0)
-    goes_on = np.zeros(len(offsets), dtype=np.bool_)
-    goes_on[1:] = whole[1:] & whole[:-1] & (offsets[1:] == offsets[:-1] + np.uint64(4))
-    begins = np.flatnonzero(~goes_on)
-    lengths = np.diff(np.append(begins, len(offsets)))
-    long: npt.NDArray[np.bool_] = np.repeat(lengths >= _DUMP_DWORDS, lengths)
-    return long
 
 
 def _requester(bus: int | None, devfn: int) -> int:
@@ -75,16 +65,20 @@ class Timeline:
         self.trailer: Mapping[str, Any] = recording.trailer or {}
         self.records: Records = recording.records
         self.functions: tuple[FunctionEntry, ...] = parse_functions(recording.header, recording.path)
-        self._kind = np.ascontiguousarray(self.records["kind"])
-        self._function = np.ascontiguousarray(self.records["function"])
-        self.t_ns = np.ascontiguousarray(self.records["t_ns"])
+        self._index = EventIndex(recording)
+        self._kind, self._function = self._index.kind, self._index.function
+        self._remembered: dict[Hashable, Any] = {}
+        self.t_ns = self._index.t_ns
         """Every record's time."""
-        order = np.argsort(self._kind, kind="stable")
-        kinds, starts = np.unique(self._kind[order], return_index=True)
-        self._by_kind: dict[int, Slots] = dict(zip(kinds.tolist(), np.split(order, starts[1:]), strict=False))
         self._bdfs: dict[int, tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]] = {}
         self._histories: dict[tuple[int, str], History | None] = {}
-        self.texts, self._text_problems = texts(self.records)
+        self._chains = Chains(self._index)
+        self.texts = texts(self._index, self._chains)
+        self._attributions = Attributions(self._index, self.texts)
+        self.plugin = read_plugin_log(
+            self._index, self.functions, self._attributions, self.marks(Mark.MACHINE_RESET)
+        )
+        """What QEMU's TCG plugin saw."""
         self.messages: tuple[AgentMessage, ...] = tuple(
             parse_agent_line(text) for text in self.texts if text.kind == Kind.AGENT
         )
@@ -95,22 +89,57 @@ class Timeline:
 
     def of_kind(self, kind: Kind, function: int | None = None) -> Slots:
         """The records of a kind, of one function or of all."""
-        slots = self._by_kind.get(int(kind), _NONE)
-        if function is None:
-            return slots
-        own: Slots = slots[self._function[slots] == function]
-        return own
+        return self._index.of_kind(kind, function)
+
+    @property
+    def kinds(self) -> npt.NDArray[np.uint16]:
+        """Every record's kind."""
+        return self._kind
+
+    def of_kinds(self, kinds: Iterable[Kind], function: int | None = None) -> Slots:
+        """The records of several kinds, in the order of their slots."""
+        return self._index.of_kinds(kinds, function)
 
     def column(self, name: str, slots: Slots) -> npt.NDArray[np.uint64]:
-        """One field of some records, copied."""
-        values: npt.NDArray[np.uint64] = self.records[name][slots]
+        """One field of some records, copied: of many at once, with little of the file in memory."""
+        values: npt.NDArray[np.uint64] = self._index.column(name, slots)
         return values
+
+    def columns(self, names: Sequence[str], slots: Slots) -> list[npt.NDArray[np.uint64]]:
+        """Several fields of some records, copied in one pass over the file."""
+        return self._index.columns(names, slots)
+
+    def remember(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
+        """What `find` finds in this timeline, found once for each key."""
+        if key not in self._remembered:
+            self._remembered[key] = find()
+        found: _Found = self._remembered[key]
+        return found
 
     def config_writes(self, function: int) -> Slots:
         """What the client wrote to an endpoint's config space."""
         slots = self.of_kind(Kind.REGION_WRITE, function)
-        own: Slots = slots[self.records["region"][slots] == CONFIG_REGION]
+        own: Slots = slots[self.column("region", slots) == CONFIG_REGION]
         return own
+
+    @property
+    def has_plugin(self) -> bool:
+        """Whether QEMU's TCG plugin has witnessed the guest's config writes."""
+        return bool(self.plugin.writes)
+
+    def plugin_writes(self, function: int | None = None) -> tuple[PluginWrite, ...]:
+        """The config writes that the plugin saw, to one function or to all, in the order of their slots."""
+        if function is None:
+            return self.plugin.writes
+        return self._plugin_writes.get(function, ())
+
+    @cached_property
+    def _plugin_writes(self) -> dict[int, tuple[PluginWrite, ...]]:
+        found: dict[int, list[PluginWrite]] = {}
+        for write in self.plugin.writes:
+            if write.function is not None:
+                found.setdefault(write.function, []).append(write)
+        return {function: tuple(writes) for function, writes in found.items()}
 
     def marks(self, mark: Mark) -> list[int]:
         """When the bench set a mark."""
@@ -145,14 +174,17 @@ class Timeline:
         return min([*ends, self.last_ns])
 
     def _machine_resets(self) -> list[int]:
-        """When the machine's resets began: QMP tells of them after the endpoints were reset."""
+        """When the machine's resets began: QMP tells of them after every endpoint was reset."""
         slots = self.of_kind(Kind.RESET)
         slots = slots[self.records["value"][slots] == ResetKind.DEVICE]
-        devices = np.sort(self.t_ns[slots])
+        devices, functions = self.t_ns[slots], self._function[slots]
+        everyone = {entry.index for entry in self.functions if entry.is_endpoint}
         begins = []
         for mark in self.marks(Mark.MACHINE_RESET):
-            before = devices[(devices <= mark) & (devices + _RESET_REPORT_NS >= mark)].tolist()
-            begins.append(min([mark, *(t - _RESET_SEQUENCE_NS for t in before)]))
+            is_near = (devices <= mark) & (devices + _RESET_REPORT_NS >= mark)
+            is_of_all = everyone <= set(functions[is_near].tolist())  # fewer were reset by a bus, or a slot
+            own = devices[is_near].tolist() if is_of_all else []
+            begins.append(min([mark, *(t - _RESET_SEQUENCE_NS for t in own)]))
         return begins
 
     def since_start_ns(self, t_ns: int) -> int:
@@ -168,7 +200,7 @@ class Timeline:
             for message in self.messages
             if not message.to_guest
             and message.members.get("report") == name
-            and message.members.get("ok") is not False
+            and message.members.get("ok") is True
         )
 
     def command_of(self, reply: AgentMessage) -> AgentMessage | None:
@@ -204,23 +236,36 @@ class Timeline:
     def _evidence(self) -> Evidence:
         reads, writes = self.of_kind(Kind.TRACE_READ), self.of_kind(Kind.TRACE_WRITE)
         served = [
-            slots[self.records["region"][slots] == CONFIG_REGION]
+            slots[self.column("region", slots) == CONFIG_REGION]
             for slots in (self.of_kind(Kind.REGION_READ), self.of_kind(Kind.REGION_WRITE))
         ]
         own = writes[self._function[writes] != NO_FUNCTION]
-        absent = self.records["error"][reads] != 0
-        sweep = reads[(self.records["address"][reads] == 0) & (absent | (self.records["region"][reads] == 0))]
+        absent = self.column("error", reads) != 0
+        is_root = self.column("region", reads) == 0
+        sweep = reads[(self.column("address", reads) == 0) & (absent | is_root)]
         return Evidence(
             messages=self.messages,
             console=self.console,
             acknowledgements_ns=self.marks(Mark.FROZEN_ACKNOWLEDGED),
             accesses_ns=self._sorted_times([reads, writes] if len(writes) else served),
-            writes_ns=self._sorted_times([own, served[1]]),
+            writes_ns=self._sorted_times([own, served[1]]) if not self.has_plugin else self._stamps(),
+            writes_uncertainty_ns=STAMP_NS if self.has_plugin else self.trace_uncertainty_ns,
+            jumps_ns=sorted(jump.t_ns for jump in self.plugin.jumps),
+            probes_ns=sorted(
+                write.t_ns
+                for write in self.plugin.writes
+                if write.attribution is not None and write.attribution.is_under("pci_device_probe")
+            ),
             vendor_sweep_ns=self._sorted_times([sweep]),
             trace_uncertainty_ns=self.trace_uncertainty_ns,
             first_ns=self.first_ns,
             last_ns=self.guest_end_ns,
         )
+
+    def _stamps(self) -> npt.NDArray[np.uint64]:
+        """When the plugin saw the guest write to the topology's functions."""
+        own = (write.t_ns for write in self.plugin.writes if write.function is not None)
+        return np.sort(np.fromiter(own, dtype=np.uint64))
 
     def _sorted_times(self, slots: Sequence[Slots]) -> npt.NDArray[np.uint64]:
         running = self.marks(Mark.MACHINE_RUNNING)
@@ -235,8 +280,7 @@ class Timeline:
         key = (function, register)
         if key not in self._histories:
             entry = self.functions[function].registers.get(register)
-            log = None if entry is None else self._byte_log(function)
-            self._histories[key] = None if entry is None or log is None else log.history(entry)
+            self._histories[key] = None if entry is None else self._shadows.history(function, entry)
         return self._histories[key]
 
     def bdf_at(self, function: int, t_ns: int) -> int | None:
@@ -269,118 +313,62 @@ class Timeline:
 
     def secondary_bus(self, bridge: int) -> History:
         """A port's secondary bus number over time, declared in the header or not."""
-        entry = self.functions[bridge].registers.get("SECONDARY_BUS")
-        if entry is not None and (history := self.history(bridge, "SECONDARY_BUS")) is not None:
-            return history
-        register = RegisterEntry("SECONDARY_BUS", _SECONDARY_BUS, 1, {})
-        return self._byte_log(bridge).history(register)
-
-    def _byte_log(self, function: int) -> config.ByteLog:
-        if self.functions[function].is_endpoint:
-            return self._server_shadows[function].log
-        return self._trace_shadows[function].log
+        return self._shadows.secondary_bus(bridge)
 
     @cached_property
-    def _server_shadows(self) -> dict[int, config.ServerShadow]:
-        shadows = {}
-        for entry in self.functions:
-            if entry.is_endpoint:
-                shadows[entry.index] = self._server_shadow(entry)
-        return shadows
-
-    def _server_shadow(self, entry: FunctionEntry) -> config.ServerShadow:
-        shadow = config.ServerShadow(entry.config)
-        slots = np.union1d(self.config_writes(entry.index), self.of_kind(Kind.CONFIG_UPDATE, entry.index))
-        names = ("t_ns", "kind", "address", "size", "extra", "aux", "error")
-        rows = zip(*(self.column(name, slots).tolist() for name in names), strict=True)
-        for t_ns, kind, address, size, before, after, error in rows:
-            if not error and 0 < size <= 8:
-                shadow.event(t_ns, address, size, before, after, by_guest=kind == Kind.REGION_WRITE)
-        return shadow
-
-    @cached_property
-    def _trace_shadows(self) -> dict[int, config.TraceShadow]:
-        """Bridges, from the root downwards: a bus reset of one resets those below."""
-        machine = [(t_ns, "machine reset") for t_ns in self.marks(Mark.MACHINE_RESET)]
-        shadows: dict[int, config.TraceShadow] = {}
-        bridges = [entry for entry in self.functions if not entry.is_endpoint]
-        for entry in sorted(bridges, key=lambda b: len(upstream_path(self.functions, b.index))):
-            above = upstream_path(self.functions, entry.index)
-            resets = machine + [(t, "bus reset") for port in above for t in shadows[port.index].bus_resets]
-            registers = [
-                entry.registers[name] for name in config.FOLLOWED_REGISTERS if name in entry.registers
-            ]
-            followed = {r.offset + n for r in registers for n in range(r.width)}
-            accesses = self._trace_accesses(entry.index, followed)
-            shadows[entry.index] = config.trace_shadow(accesses, resets, followed)
-        return shadows
-
-    def _trace_accesses(self, function: int, followed: Iterable[int]) -> list[TraceAccess]:
-        slots = np.union1d(self.of_kind(Kind.TRACE_READ, function), self.of_kind(Kind.TRACE_WRITE, function))
-        slots = slots[self.records["error"][slots] == 0]
-        offsets = self.column("address", slots)
-        is_dump = _dumped(offsets, self._kind[slots] == Kind.TRACE_READ)
-        dwords = {offset & ~3 for offset in (*config.FOLLOWED, *followed)}
-        near = np.isin(offsets & ~np.uint64(3), np.array(sorted(dwords), dtype=np.uint64))
-        names = ("t_ns", "kind", "address", "value")
-        columns = [self.column(name, slots[near]).tolist() for name in names]
-        rows = zip(*columns, is_dump[near].tolist(), strict=True)
-        return [
-            TraceAccess(t, kind == Kind.TRACE_WRITE, offset, value, 4 if whole else None)
-            for t, kind, offset, value, whole in rows
-        ]
+    def _shadows(self) -> Shadows:
+        return Shadows(self, self.agreement, self.marks(Mark.MACHINE_RESET), self.plugin.bus_resets)
 
     # --------------------------------------------------------- completeness
 
     @cached_property
-    def joins(self) -> dict[int, TraceJoin]:
-        """For each endpoint, the trace's config writes joined to the server's."""
+    def agreement(self) -> Agreement:
+        """How the witnesses of the guest's config writes agree: plugin, trace and server."""
         running = self.marks(Mark.MACHINE_RUNNING)
-        return {
-            entry.index: join_endpoint(self, entry, running[0] if running else None)
-            for entry in self.functions
-            if entry.is_endpoint
-        }
+        return agreement(self, running[0] if running else None)
 
     @cached_property
     def trace_uncertainty_ns(self) -> int:
-        """How far a trace line's time may be wrong: clock drift, QEMU's resolution, observed lead."""
+        """How far a trace line's time may be wrong: clock drift, QEMU's resolution, what other witnesses show."""
         clock = self.trailer.get("clock") or {}
         offsets = clock.get("realtime_minus_monotonic_ns") or [0, 0]
         drift = abs(offsets[-1] - offsets[0]) if all(isinstance(v, int) for v in offsets) else 0
-        leads = [lead for join in self.joins.values() for lead in join.leads_ns]
-        if not leads:
-            return drift + _TRACE_RESOLUTION_NS
-        # A line precedes the server's own record: a lag is clock error, the usual lead is systematic.
-        return drift + _TRACE_RESOLUTION_NS + max(0, -min(leads)) + abs(int(np.median(leads)))
+        return int(drift) + _TRACE_RESOLUTION_NS + self.agreement.clock_error_ns()
+
+    @property
+    def bridge_uncertainty_ns(self) -> int:
+        """How far the time of a change of a bridge's register may be wrong: the plugin's stamps are exact."""
+        return 0 if self.has_plugin else self.trace_uncertainty_ns
 
     def structural_problems(self) -> list[str]:
         """Why the record cannot be whole, apart from what the bench says about itself."""
-        problems = [*self.recording.problems, *self._text_problems, *self._phase_problems]
+        problems = [*self.recording.problems, *self._chains.problems, *self._phase_problems]
         problems += channel_problems(self.messages)
-        unknown = int(np.count_nonzero(~np.isin(self._kind, _KNOWN_KINDS)))
+        unknown = sum(
+            len(self._index.of_number(kind)) for kind in self._index.kinds if kind not in _KNOWN_KINDS
+        )
         if unknown:
             problems.append(f"{unknown} events are of kinds that this version does not know")
-        problems += [
-            f"{self.functions[i].id}: {p}" for i, s in self._server_shadows.items() for p in s.problems
-        ]
-        problems += [
-            f"{self.functions[i].id}: {p}" for i, s in self._trace_shadows.items() for p in s.problems
-        ]
-        return problems + self._requester_problems()
+        return problems + self._shadows.problems() + self._requester_problems()
 
     def _requester_problems(self) -> list[str]:
         """Where the BDF in a trace line is not the one derived from bus numbers at that moment."""
-        slots = np.union1d(self.of_kind(Kind.TRACE_READ), self.of_kind(Kind.TRACE_WRITE))
-        slots = slots[self.records["error"][slots] == 0]
+        slots = self.of_kinds((Kind.TRACE_READ, Kind.TRACE_WRITE))
+        slots = slots[self.column("error", slots) == 0]
         owner = self._function[slots].astype(np.int64)
-        bdf = self.records["region"][slots].astype(np.int64)
+        bdf = self.column("region", slots).astype(np.int64)
         problems = []
+        margin = np.uint64(self.trace_uncertainty_ns if self.has_plugin else 0)
         for entry in self.functions:
-            derived = self.bdfs_at(entry.index, self.t_ns[slots])
+            # With a plugin the numbers change at its exact times, and a line's own is only nearly known.
+            at = [
+                self.bdfs_at(entry.index, times)
+                for times in (self.t_ns[slots] - margin, self.t_ns[slots] + margin)
+            ]
+            derived = np.where(at[0] == bdf, at[0], at[1])
             own = owner == entry.index
             elsewhere = own & (derived >= 0) & (derived != bdf)
-            foreign = (owner == NO_FUNCTION) & (derived == bdf)
+            foreign = (owner == NO_FUNCTION) & (at[0] == bdf) & (at[1] == bdf)
             for wrong, what in ((elsewhere, "another function"), (foreign, "no function")):
                 if wrong.any():
                     text = bdf_text(int((derived if wrong is elsewhere else bdf)[np.argmax(wrong)]))
@@ -390,7 +378,14 @@ class Timeline:
                     )
         return problems
 
+    def transactions(self, kind: Kind, function: int) -> Transactions:
+        """A function's DMA of a kind, with what most rules ask of it."""
+        return self._index.transactions(kind, function)
+
+    def owners(self, kind: Kind) -> list[int]:
+        """The functions, by number, that there are records of a kind of."""
+        return self._index.owners(kind)
+
     def is_blocked(self, slots: Slots) -> npt.NDArray[np.bool_]:
         """Which of some transactions did not reach memory: refused, or without a mapping."""
-        refused: npt.NDArray[np.bool_] = (self.records["flags"][slots] & int(Flag.BLOCKED | Flag.FAULT)) != 0
-        return refused
+        return self._index.is_blocked(slots)

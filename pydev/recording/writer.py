@@ -65,11 +65,17 @@ class RecordingBuilder:
         self, kind: Kind, text: bytes, *, t_ns: int, function: int = NO_FUNCTION, flags: int = 0
     ) -> None:
         """A text event and the continuation records that hold its bytes, in adjoining slots."""
-        self.append(kind, t_ns=t_ns, function=function, flags=flags, size=len(text))
-        for begin in range(0, len(text), CONTINUATION_BYTES):
+        self.append_chain(kind, text, t_ns=t_ns, function=function, flags=flags)
+
+    def append_chain(
+        self, kind: Kind, payload: bytes, *, t_ns: int, function: int = NO_FUNCTION, **fields: int
+    ) -> None:
+        """An event of a chained kind, and the continuation records that hold its bytes, in adjoining slots."""
+        self.append(kind, t_ns=t_ns, function=function, size=len(payload), **fields)
+        for begin in range(0, len(payload), CONTINUATION_BYTES):
             self.append(Kind.CONTINUATION, t_ns=t_ns, function=function)
-            payload = text[begin : begin + CONTINUATION_BYTES].ljust(CONTINUATION_BYTES, b"\0")
-            self._chunks[-1] = self._chunks[-1][:CONTINUATION_OFFSET] + payload
+            part = payload[begin : begin + CONTINUATION_BYTES].ljust(CONTINUATION_BYTES, b"\0")
+            self._chunks[-1] = self._chunks[-1][:CONTINUATION_OFFSET] + part
 
     def append_batch(self, records: Records) -> None:
         """Records of dtype RECORD, in their order; `seq` is filled in here."""
@@ -77,6 +83,10 @@ class RecordingBuilder:
         batch["seq"] = np.arange(self._head + 1, self._head + 1 + len(batch), dtype=np.uint64)
         self._chunks.append(batch.tobytes())
         self._head += len(batch)
+
+    def records(self) -> Records:
+        """What was appended so far, as an array of RECORD."""
+        return np.frombuffer(b"".join(self._chunks), dtype=RECORD)
 
     def to_bytes(self, trailer: dict[str, Any] | None = None) -> bytes:
         """The file's bytes; events, dropped, holes and crc32 are added to `trailer` where it has none."""

@@ -18,7 +18,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "expected": verdict.expectation.describe(),
         "as_expected": verdict.as_expected,
         "guest": verdict.guest,
-        "rules": [_rule(entry, verdict.started_ns) for entry in verdict.rules],
+        "rules": [_rule(verdict, entry) for entry in verdict.rules],
         "measurements": _measurements(verdict),
         "recording": {"events": verdict.events, "dropped": verdict.dropped, "complete": verdict.complete},
         "kernels": dict(verdict.kernels),
@@ -26,16 +26,28 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _rule(entry: RuleVerdict, started_ns: int) -> dict[str, Any]:
-    return {
+def _rule(verdict: Verdict, entry: RuleVerdict) -> dict[str, Any]:
+    described: dict[str, Any] = {
         "id": entry.rule.id,
         "hazards": list(entry.rule.hazards),
         "outcome": str(entry.result.outcome),
         "required": entry.required,
         "caused_by": entry.result.caused_by,
         "examined": int(entry.result.examined),
-        "findings": [_finding(finding, started_ns) for finding in entry.result.findings],
+        "findings": [_finding(finding, verdict.started_ns) for finding in entry.result.findings],
     }
+    if entry.excused:
+        # Only where the policy expects something: `outcome` is still what the rule says, `expected` whether all
+        # of it is excused, `counts_as` what is left, and each reason has the indexes of its findings.
+        described["expected"] = entry.is_expected
+        described["counts_as"] = str(entry.outcome)
+        described["excused"] = [
+            {"reason": one.failure.reason, "findings": list(one.findings)} for one in entry.excused
+        ]
+    unused = [failure.reason for failure in verdict.needless if entry.rule.id in failure.rules]
+    if unused:
+        described["unused_exceptions"] = unused
+    return described
 
 
 def _finding(finding: Finding, started_ns: int) -> dict[str, Any]:
@@ -48,9 +60,8 @@ def _finding(finding: Finding, started_ns: int) -> dict[str, Any]:
         "width": finding.width,
         "before": finding.before,
         "after": finding.after,
-        # Attribution to kernel functions needs the TCG plugin's events.
-        "function": None,
-        "stack": [],
+        "function": finding.function,
+        "stack": list(finding.stack),
         "message": finding.message,
     }
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`report.txt`: a verdict that can be quoted in a mail to a kernel list. No line is wider than 78 columns."""
 
-import textwrap
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,9 +8,12 @@ from pydev.continuity.outcome import Finding, Outcome
 from pydev.continuity.verifier import RuleVerdict, Verdict
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.timeline import Timeline
+from pydev.report.authors import call_path, no_attribution
+from pydev.report.lines import COLUMNS, moment, wrapped
+from pydev.report.policy import expected_failures, left_out
+from pydev.report.questions import questions
 from pydev.units import bdf_text
 
-COLUMNS: Final = 78
 MOST_FINDINGS: Final = 20
 _ORDER: Final = (Outcome.FAIL, Outcome.UNKNOWN, Outcome.VACUOUS, Outcome.PASS)
 
@@ -23,10 +25,13 @@ def render_text(timeline: Timeline, verdict: Verdict) -> str:
         _tree(timeline),
         _phases(timeline),
         _verdict(verdict),
-        *(_failed(timeline, entry) for entry in verdict.rules if entry.result.outcome is Outcome.FAIL),
+        *(_failed(timeline, entry) for entry in verdict.rules if entry.outcome is Outcome.FAIL),
         _gaps(timeline, verdict),
+        expected_failures(verdict, lambda finding: _finding(timeline, finding)),
         _others(timeline, verdict),
+        left_out(verdict),
         _measurements(verdict),
+        questions(timeline),
     ]
     lines = [line for section in sections for line in (*section, "")]
     return "\n".join(_squeezed(lines)).rstrip("\n") + "\n"
@@ -41,30 +46,17 @@ def _squeezed(lines: list[str]) -> Iterator[str]:
         previous = line
 
 
-def _wrapped(text: str, indent: str = "", subsequent: str = "  ") -> list[str]:
-    return textwrap.wrap(
-        text, COLUMNS, initial_indent=indent, subsequent_indent=indent + subsequent, break_on_hyphens=False
-    )
-
-
-def _zero_ns(timeline: Timeline) -> int:
-    return timeline.blackouts[0].begin.t_ns if timeline.blackouts else timeline.started_ns
-
-
-def _time(timeline: Timeline, t_ns: int) -> str:
-    return f"{(t_ns - _zero_ns(timeline)) / 1e6:+.3f} ms"
-
-
 def _head(timeline: Timeline, verdict: Verdict) -> list[str]:
     experiment = timeline.header.get("experiment")
     experiment = experiment if isinstance(experiment, dict) else {}
     kernels = verdict.kernels
     lines = [f"luscope {timeline.header.get('luscope', '?')}: {experiment.get('name', 'a recording')}"]
     if experiment.get("description"):
-        lines += _wrapped(str(experiment["description"]), "  ", "")
-    lines += _wrapped(f"kernel    {kernels['outgoing'] or '?'} -> {kernels['incoming'] or '?'}", "", " " * 10)
-    qemu = _qemu(timeline)
-    return lines + (_wrapped(f"qemu      {qemu}", "", " " * 10) if qemu else [])
+        lines += wrapped(str(experiment["description"]), "  ", "")
+    lines += wrapped(f"kernel    {kernels['outgoing'] or '?'} -> {kernels['incoming'] or '?'}", "", " " * 10)
+    for name, text in (("qemu", _qemu(timeline)), ("authors", no_attribution(timeline))):
+        lines += wrapped(f"{name:<9} {text}", "", " " * 10) if text else []
+    return lines
 
 
 def _qemu(timeline: Timeline) -> str:
@@ -76,14 +68,14 @@ def _qemu(timeline: Timeline) -> str:
 
 def _tree(timeline: Timeline) -> list[str]:
     """The topology, with the BDFs that hold when the guest is frozen."""
-    moment = timeline.blackouts[0].begin.t_ns if timeline.blackouts else timeline.guest_end_ns
+    at_ns = timeline.blackouts[0].begin.t_ns if timeline.blackouts else timeline.guest_end_ns
     children: dict[int | None, list[FunctionEntry]] = {}
     for function in timeline.functions:
         children.setdefault(function.parent, []).append(function)
     lines: list[str] = []
 
     def put(function: FunctionEntry, depth: int) -> None:
-        bdf = timeline.bdf_at(function.index, moment)
+        bdf = timeline.bdf_at(function.index, at_ns)
         what = function.model or function.role.replace("_", " ")
         kept = ", preserved" if function.preserve else ""
         lines.append(
@@ -103,42 +95,48 @@ def _phases(timeline: Timeline) -> list[str]:
     for phase in timeline.phases:
         inexact = f" (±{phase.uncertainty_ns / 1e6:.3f} ms)" if phase.uncertainty_ns else ""
         number = f" #{phase.update + 1}" if len(timeline.blackouts) > 1 else ""
-        text = f"{_time(timeline, phase.t_ns):>16}  {phase.name + number:<12} {phase.source}{inexact}"
-        lines += _wrapped(text, "", " " * 31) if len(text) > COLUMNS else [text]
+        text = f"{moment(timeline, phase.t_ns):>16}  {phase.name + number:<12} {phase.source}{inexact}"
+        lines += wrapped(text, "", " " * 31) if len(text) > COLUMNS else [text]
     return lines
 
 
 def _verdict(verdict: Verdict) -> list[str]:
     expected = "as expected" if verdict.as_expected else "NOT as expected"
     text = f"verdict: {verdict.outcome} ({expected}); guest {verdict.guest}; policy {verdict.policy}"
-    lines = _wrapped(text)
+    lines = wrapped(text)
     if verdict.failing_rules:
-        lines += _wrapped("failed: " + ", ".join(verdict.failing_rules))
+        lines += wrapped("failed: " + ", ".join(verdict.failing_rules))
+    if verdict.expected_rules:
+        lines += wrapped("failed as the policy expects: " + ", ".join(verdict.expected_rules))
     wanted = verdict.expectation
     if not verdict.as_expected:
         rules = ", ".join(wanted.failing_rules) or "none"
         also = f", errno {wanted.errno}" if wanted.errno is not None else ""
-        lines += _wrapped(f"expected: {wanted.outcome}, guest {wanted.guest}{also}, failing rules: {rules}")
+        lines += wrapped(f"expected: {wanted.outcome}, guest {wanted.guest}{also}, failing rules: {rules}")
     return lines
 
 
 def _failed(timeline: Timeline, entry: RuleVerdict) -> list[str]:
     cause = f" (caused by {entry.result.caused_by})" if entry.result.caused_by else ""
-    lines = _wrapped(f"FAIL {entry.rule.id}: {entry.rule.title}{cause}", "", "     ")
-    for finding in entry.result.findings[:MOST_FINDINGS]:
-        lines += _wrapped(_finding(timeline, finding), "  ", "    ")
-    more = len(entry.result.findings) - MOST_FINDINGS
+    lines = wrapped(f"FAIL {entry.rule.id}: {entry.rule.title}{cause}", "", "     ")
+    excused = entry.excused_findings
+    counting = [f for index, f in enumerate(entry.result.findings) if index not in excused]
+    for finding in counting[:MOST_FINDINGS]:
+        lines += wrapped(_finding(timeline, finding), "  ", "    ")
+        if finding.stack:
+            lines += wrapped(call_path(finding.stack), "    ", "  ")
+    more = len(counting) - MOST_FINDINGS
     if more > 0:
         lines.append(f"  and {more} more")
     hazards = ", ".join(str(number) for number in entry.rule.hazards)
     numbers = f" [hazard {hazards}]" if hazards else ""
-    lines += _wrapped(f"why: {entry.rule.why}{numbers}", "  ", "  ")
-    return lines + _wrapped(f"source: {entry.rule.source}", "  ", "  ")
+    lines += wrapped(f"why: {entry.rule.why}{numbers}", "  ", "  ")
+    return lines + wrapped(f"source: {entry.rule.source}", "  ", "  ")
 
 
 def _finding(timeline: Timeline, finding: Finding) -> str:
     """`+12.345 ms shutdown 03:00.0 COMMAND.bus_master 1 -> 0`, or the message where it is no register's."""
-    when = [] if finding.t_ns is None else [_time(timeline, finding.t_ns)]
+    when = [] if finding.t_ns is None else [moment(timeline, finding.t_ns)]
     if finding.phase:
         when.append(finding.phase)
     if finding.register is None or finding.bdf is None or finding.t_ns is None:
@@ -164,10 +162,10 @@ def _gaps(timeline: Timeline, verdict: Verdict) -> list[str]:
         return []
     lines = ["longest time without DMA"]
     for gap in verdict.measurements.gaps:
-        begin, end = (_time(timeline, t) for t in (gap.begin_ns, gap.end_ns))
+        begin, end = (moment(timeline, t) for t in (gap.begin_ns, gap.end_ns))
         length = (gap.end_ns - gap.begin_ns) / 1e6
         text = f"{gap.endpoint}: {length:.3f} ms, from {begin} to {end}, {gap.blocked} transactions refused"
-        lines += _wrapped(text, "  ")
+        lines += wrapped(text, "  ")
     return lines
 
 
@@ -175,7 +173,7 @@ def _others(timeline: Timeline, verdict: Verdict) -> list[str]:
     lines: list[str] = []
     for outcome in _ORDER[1:]:
         for entry in verdict.rules:
-            if entry.result.outcome is outcome:
+            if entry.outcome is outcome and not entry.is_expected:
                 lines += _other(timeline, entry)
     return ["other rules", *lines] if lines else []
 
@@ -187,11 +185,12 @@ def _other(timeline: Timeline, entry: RuleVerdict) -> list[str]:
     reasons = [_finding(timeline, finding) for finding in result.findings] or list(result.reasons)
     optional = "" if entry.counts else " (optional: does not count)"
     first = reasons[0] if reasons else "nothing to examine"
-    lines = _wrapped(f"{result.outcome!s:<7} {entry.rule.id:<16} {first}{optional}", "  ", " " * 25)
-    for reason in reasons[1:MOST_FINDINGS]:
-        lines += _wrapped(reason, " " * 27, "")
-    if len(reasons) > MOST_FINDINGS:
-        lines.append(" " * 27 + f"and {len(reasons) - MOST_FINDINGS} more")
+    lines = wrapped(f"{result.outcome!s:<7} {entry.rule.id:<16} {first}{optional}", "  ", " " * 25)
+    most = MOST_FINDINGS if entry.counts else 1
+    for reason in reasons[1:most]:
+        lines += wrapped(reason, " " * 27, "")
+    if len(reasons) > most:
+        lines.append(" " * 27 + f"and {len(reasons) - most} more")
     return lines
 
 
@@ -231,5 +230,5 @@ def _measurements(verdict: Verdict) -> list[str]:
         rows.append(("start to verdict", f"{verdict.start_to_verdict_s:.1f} s"))
     lines = ["measurements"]
     for name, value in rows:
-        lines += _wrapped(f"{name:<22} {value}", "  ", " " * 23)
+        lines += wrapped(f"{name:<22} {value}", "  ", " " * 23)
     return lines

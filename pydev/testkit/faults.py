@@ -13,6 +13,8 @@ from typing import Any, Final
 from pydev.continuity.outcome import Outcome
 from pydev.ports import Gate, ResetKind
 from pydev.recording.format import Flag, IommuRegister, Kind
+from pydev.testkit.feature_faults import FEATURE_CLEAN, FEATURE_FAULTS, FEATURE_NOT_IN_A_GUEST
+from pydev.testkit.path_faults import PATH_CLEAN, PATH_FAULTS, SHOWN_BY_NO_FAULT
 from pydev.testkit.story import (
     DN1,
     EP0,
@@ -30,6 +32,8 @@ from pydev.testkit.story import (
     offset,
 )
 from pydev.testkit.story_iommu import AT_WORK, count, iommu_story, tell
+from pydev.testkit.story_state import TAG as STATE
+from pydev.testkit.story_state import state_story
 
 Fault = Callable[[Story], None]
 
@@ -44,7 +48,7 @@ def clear_endpoint_bus_master(story: Story) -> None:
 
 def clear_bridge_bus_master(story: Story) -> None:
     """As `pci_clear_master` does to a switch port at shutdown."""
-    story.trace(173, UP1, 0x04, 0x103, tag="fault")
+    story.write(173, UP1, 0x04, 0x103, tag="fault")
 
 
 def leave_control_bus_master(story: Story) -> None:
@@ -56,14 +60,14 @@ def leave_control_bus_master(story: Story) -> None:
 def renumber_bus(story: Story) -> None:
     """As `pci_scan_bridge_extend` does: the dword at 18h written 0 and then as it was, between two transactions."""
     story.trace(SWEEP + 3.1, UP1, 0x18, 0x00030201, write=False)
-    story.trace(SWEEP + 3.2, UP1, 0x18, 0, tag="fault")
-    story.trace(SWEEP + 3.3, UP1, 0x18, 0x00030201)
+    story.write(SWEEP + 3.2, UP1, 0x18, 0, 4, tag="fault")
+    story.write(SWEEP + 3.3, UP1, 0x18, 0x00030201, 4)
 
 
 def renumber_bus_above_stream(story: Story) -> None:
     """The bus above the streaming endpoint has another number while transactions pass."""
-    story.trace(SWEEP + 15, DN1, 0x19, 9, tag="fault")
-    story.trace(SWEEP + 19.5, DN1, 0x19, 3)
+    story.write(SWEEP + 15, DN1, 0x19, 9, 1, tag="fault")
+    story.write(SWEEP + 19.5, DN1, 0x19, 3, 1)
 
 
 def power_down(story: Story) -> None:
@@ -94,12 +98,12 @@ def function_level_reset(story: Story) -> None:
 
 def drop_acs(story: Story) -> None:
     """ACS Control of the root port cleared by the incoming kernel."""
-    story.trace(SWEEP + 5, RP1, offset(RP1, "ACS_CONTROL"), 0, tag="fault")
+    story.write(SWEEP + 5, RP1, offset(RP1, "ACS_CONTROL"), 0, tag="fault")
 
 
 def drop_ari(story: Story) -> None:
     """ARI Forwarding of the port above the preserved endpoint cleared by the incoming kernel."""
-    story.trace(SWEEP + 5, DN1, offset(DN1, "DEVCTL2"), 0, tag="fault")
+    story.write(SWEEP + 5, DN1, offset(DN1, "DEVCTL2"), 0, tag="fault")
 
 
 def change_payload_size(story: Story) -> None:
@@ -130,6 +134,13 @@ def withhold_catch_up(story: Story) -> None:
     """The driver finishes without ringing its device's doorbell."""
     story.remove_tag("doorbell")
     story.remove_tag("catch-up")
+
+
+def believe_wrongly(story: Story) -> None:
+    """The incoming kernel takes a bridge to have another bus below it than its register says."""
+    (report,) = [event for event in story.tagged(STATE) if event.members and "functions" in event.members]
+    assert report.members is not None
+    next(said for said in report.members["functions"] if "secondary" in said)["secondary"] += 1
 
 
 def refuse_transaction(story: Story) -> None:
@@ -169,6 +180,13 @@ def lose_witness(story: Story) -> None:
     assert story.remove(lambda e: e.kind == Kind.TRACE_WRITE and e.tag == "msix off") == 1
 
 
+def lose_agent_line(story: Story) -> None:
+    """One line of the agent channel never came: its number is left out."""
+    for event in story.tagged("incoming hello"):
+        assert event.members is not None
+        event.members["seq"] = 2
+
+
 def unmap_ring(story: Story) -> None:
     """The device is put into another domain while the incoming kernel boots: its ring leads nowhere."""
     story.add(SWEEP + 25, Kind.DMA_UNMAP, function=EP0, address=0, value=RAM_BYTES, tag="fault")
@@ -197,7 +215,8 @@ def turn_invalidation_off(story: Story) -> None:
 
 
 PLANTED: dict[str, Fault] = {
-    "RECORD-COMPLETE": lose_witness,
+    "RECORD-COMPLETE": lose_agent_line,
+    "WRITES-AGREE": lose_witness,
     "PRESERVED-SET": refuse_retrieve,
     "GUEST-UPDATED": reboot_without_orchestrator,
     "POWER-STATE": power_down,
@@ -214,30 +233,39 @@ PLANTED: dict[str, Fault] = {
     "BAR-FINAL": move_bar,
     "MSIX-TAKEOVER": leave_msix_enabled,
     "CATCH-UP": withhold_catch_up,
+    "BELIEF": believe_wrongly,
     "IOMMU-TRANSLATION": turn_translation_off,
     "IOMMU-INTERRUPTS": turn_remapping_off,
     "IOMMU-INVALIDATION": turn_invalidation_off,
     "IOVA-MAPPING": unmap_ring,
     "DMA-CONTINUITY": refuse_transaction,
     "DMA-INTEGRITY": misdirect_transaction,
+    **FEATURE_FAULTS,
+    **PATH_FAULTS,
 }
 """Rule id → what spoils that rule's clean story so that the rule FAILs (or is as `SPOILT` says)."""
 
 CLEAN: dict[str, Callable[[], Story]] = dict.fromkeys(
     ("IOMMU-TRANSLATION", "IOMMU-INTERRUPTS", "IOMMU-INVALIDATION"), iommu_story
-)
+) | {"BELIEF": state_story, **FEATURE_CLEAN, **PATH_CLEAN}
 """Rule id → a clean story in which the rule has something to examine, where `Story()` gives it nothing."""
 
-SPOILT: dict[str, Outcome] = {"RECORD-COMPLETE": Outcome.UNKNOWN}
+SPOILT: dict[str, Outcome] = {"RECORD-COMPLETE": Outcome.UNKNOWN, "WRITES-AGREE": Outcome.UNKNOWN}
 """Rule id → what it says of its planted fault, where that is not FAIL: rules about the bench itself."""
 
 NOT_IN_A_GUEST: dict[str, str] = {
     "RECORD-COMPLETE": "the bench's own: a guest cannot take an event out of the record",
-    "CONTROL-CLEARED": "no fault of the planted kernel is about endpoints that are not preserved",
+    "WRITES-AGREE": "the bench's own: a guest cannot take a write out of one account of three",
     "DMA-INTEGRITY": "what a stray device destroys in a real guest, and so whether the guest lives to report "
     "it, is chance",
+    **FEATURE_NOT_IN_A_GUEST,
+    **SHOWN_BY_NO_FAULT,
 }
 """Rule id → why no fault of the planted kernel fails it."""
+
+
+JUDGED_ALONE: Final = frozenset({"CONFIG-QUIET"})
+"""Rules that no update keeps which takes interrupts over: the clean story of any other rule breaks them."""
 
 
 def clean_story(rule: str) -> Story:

@@ -23,23 +23,31 @@ def chain(count: int) -> Story:
     shift_ns = (count - 1) * _REPEATS
     story.events = [e for e in once if e.t_ns < begin_ns]
     for update in range(count):
-        story.events += [_again(event, update) for event in segment]
-    story.events += [replace(e, t_ns=e.t_ns + shift_ns) for e in once if e.t_ns >= end_ns]
+        # The gate is open since the first: nothing closes it.
+        story.events += [_again(e, update) for e in segment if not (update and e.kind == Kind.GATE)]
+    story.events += [_later(event, count - 1) for event in once if event.t_ns >= end_ns]
     story.trailer["closed_ns"] += shift_ns
     story.reconnect()
     assert max(e.t_ns for e in story.events) >= story.header["started_ns"] + EXIT * MS + shift_ns
     return story
 
 
+def _later(event: Event, updates: int) -> Event:
+    copy = replace(event, t_ns=event.t_ns + updates * _REPEATS, fields=dict(event.fields))
+    if event.kind == Kind.REFERENCE:
+        copy.fields["extra"] += updates * _REPEATS
+        copy.fields["value"] += updates * (_SEGMENT_END - _SEGMENT_BEGIN)
+    return copy
+
+
 def _again(event: Event, update: int) -> Event:
-    copy = replace(event, t_ns=event.t_ns + update * _REPEATS, fields=dict(event.fields))
+    copy = _later(event, update)
     if event.members is not None:
         copy.members = dict(event.members)
         if event.tag == "incoming hello":
             copy.members |= {"update": update + 1, "boot_id": f"b{update}"}
+    if event.kind == Kind.INTERRUPT:
+        copy.fields["value"] += update
     if event.tag == "retrieved":
         copy.line = f"[    0.010000] luo: Retrieved live update data, liveupdate number: {update + 1}"
-    if event.kind == Kind.REFERENCE:
-        copy.fields["extra"] += update * _REPEATS
-        copy.fields["value"] += update * (_SEGMENT_END - _SEGMENT_BEGIN)
     return copy

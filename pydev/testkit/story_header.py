@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pydev.endpoints import load
 from pydev.pci import type1
+from pydev.pci.optional import OPTIONAL
 
 EP0, EP1, RP1, UP1, DN1, RP2 = range(6)
 BUS_ABOVE: Final = {EP0: 3, EP1: 4, RP1: 0, UP1: 1, DN1: 2, RP2: 0}
@@ -13,7 +14,7 @@ BUSES: Final = {RP1: (0, 1, 3), UP1: (1, 2, 3), DN1: (2, 3, 3), RP2: (0, 4, 4)}
 FRAMES: Final = (0x4000, 0x7001)
 PERIOD_NS: Final = 1_000_000
 
-_STREAM_DESCRIPTION: Final = load("stream")().describe()
+_STREAM_DESCRIPTION: Final = load("stream")(capabilities=list(OPTIONAL)).describe()
 MSIX_CONTROL: Final[int] = next(
     r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "MSIX_CONTROL"
 )
@@ -22,20 +23,22 @@ EP_DEVCTL: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers
 EP_LNKCTL: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "LNKCTL")
 PMCSR: Final[int] = next(r["offset"] for r in _STREAM_DESCRIPTION["registers"] if r["name"] == "PMCSR")
 
-_ROOT_PORT: Final = {"MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148}
-_SWITCH_PORT: Final = {"MSI": 0x70, "EXP": 0x90, "AER": 0x100}
+_ROOT_PORT: Final = {"SSVID": 0x40, "MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148}
+_SWITCH_PORT: Final = {"MSI": 0x70, "SSVID": 0x80, "EXP": 0x90, "AER": 0x100}
+_MORE: Final = {"PM": 0x40, "DPC": 0x148, "L1SS": 0x154, "DOE": 0x164, "IDE": 0x17C}
 BRIDGE_REGISTERS: Final = {
     RP1: type1.describe(_ROOT_PORT),
     UP1: type1.describe(_SWITCH_PORT),
-    DN1: type1.describe(_SWITCH_PORT | {"PM": 0x80}),
+    DN1: type1.describe(_SWITCH_PORT | _MORE),
     RP2: type1.describe(_ROOT_PORT),
 }
-"""The ports' registers; one has power management."""
+"""The ports' registers; one has what QEMU's ports have not."""
 
 
-def offset(bridge: int, register: str) -> int:
-    """Where a port of the story has a register."""
-    found: int = next(r["offset"] for r in BRIDGE_REGISTERS[bridge] if r["name"] == register)
+def offset(function: int, register: str) -> int:
+    """Where a function of the story has a register."""
+    table = BRIDGE_REGISTERS.get(function, _STREAM_DESCRIPTION["registers"])
+    found: int = next(r["offset"] for r in table if r["name"] == register)
     return found
 
 

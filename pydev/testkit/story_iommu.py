@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A story on a machine with a VT-d IOMMU that a kernel keeps as it is: translating, the ring not the identity."""
 
-from typing import Any, Final
+from typing import Final
 
 from pydev.recording.format import IommuRegister, Kind
-from pydev.testkit.story import EP0, Story
+from pydev.testkit.story import EP0, Story, offset
 
 COMMANDS: Final = (
     # ms, GSTS before, GCMD: queued invalidation, the table of interrupts, remapping, the root table, translation
@@ -16,15 +16,13 @@ COMMANDS: Final = (
 )
 AT_WORK: Final = 0xC700_0000
 """GSTS when all of it is on."""
-ATS_CONTROL: Final = 0x3F6
-"""Where the story's endpoint has its ATS Control Register: in what is left of its config space."""
+ATS_CONTROL: Final = offset(EP0, "ATS_CTRL")
 
 
 def iommu_story() -> Story:
     """A clean update on such a machine, of an endpoint that caches translations itself (ATS)."""
     story = Story()
     story.header["experiment"]["iommu"] = "intel"
-    _declare_ats(story.header["functions"][EP0])
     story.write(122, EP0, ATS_CONTROL, 0x8000, tag="ats on")
     for ms, status, command in COMMANDS:
         tell(story, ms, IommuRegister.GCMD, command, status)
@@ -45,14 +43,3 @@ def count(story: Story) -> None:
     """Have the trailer count what the story tells of the unit."""
     own = sum(1 for event in story.events if event.kind == Kind.IOMMU)
     story.trailer.setdefault("trace", {})["iommu_writes"] = own
-
-
-def _declare_ats(endpoint: dict[str, Any]) -> None:
-    if any(register["name"] == "ATS_CONTROL" for register in endpoint["registers"]):
-        return
-    fields = [
-        {"name": "smallest_translation_unit", "lsb": 0, "bits": 5, "access": "rw"},
-        {"name": "enable", "lsb": 15, "bits": 1, "access": "rw"},
-    ]
-    register = {"name": "ATS_CONTROL", "offset": ATS_CONTROL, "width": 2, "fields": fields}
-    endpoint["registers"] = [*endpoint["registers"], register]

@@ -151,6 +151,7 @@ class Bench:
             trace_log=self.run.trace_log,
             accelerator=guest.accelerator,
             iommu=guest.iommu,
+            plugin=self.images.plugin.option(self.run.recording),
         )
         self.clock_offsets_ns.append(realtime_minus_monotonic_ns())
         self.qemu_started_ns = time.monotonic_ns()
@@ -250,6 +251,12 @@ class Bench:
                 await asyncio.sleep(POLL_S)
 
         await self.watch.guard(poll(), what, timeout_s)
+
+    @property
+    def qemu_pid(self) -> int:
+        """QEMU's process, for looking at it or doing it harm."""
+        assert self._qemu is not None, "start() comes first"
+        return self._qemu.process.pid
 
     def kill_qemu(self) -> None:
         """End QEMU at once, without a word: the guest has nothing left to say."""

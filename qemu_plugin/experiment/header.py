@@ -40,8 +40,16 @@ def header(experiment: Experiment, images: Images) -> dict[str, Any]:
             "package": images.qemu.package,
             "origin": images.qemu.origin,
         },
+        "attribution": _attribution(experiment, images),
         "host": {"system": platform.release(), "machine": platform.machine(), "cpus": os.cpu_count()},
     }
+
+
+def _attribution(experiment: Experiment, images: Images) -> dict[str, Any]:
+    plugin = images.plugin
+    if plugin.library is None:
+        return {"plugin": False, "reason": plugin.reason}
+    return {"accelerator": experiment.guest.accelerator, "plugin": True}
 
 
 def functions(experiment: Experiment) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from guest_images import build, cpio, pins
 from guest_images.progress import Progress
 from qemu_plugin.errors import BenchError
+from qemu_plugin.experiment import plugin
+from qemu_plugin.experiment.plugin import Plugin
 from qemu_plugin.experiment.spec import Guest
 from qemu_plugin.machine.runtime import QemuRuntime, find_or_install
 
@@ -22,6 +24,7 @@ class Images:
     kernel: build.KernelImage
     next_kernel: build.KernelImage
     initramfs: Path
+    plugin: Plugin
 
     def write_initrd(self, path: Path) -> None:
         """Write the initial file system followed by a second archive with the next kernel.
@@ -38,11 +41,14 @@ class Images:
 def prepare(guest: Guest, progress: Progress) -> Images:
     """Find, fetch or build what `guest` names. ImageError or BenchError say what is missing and what to do."""
     kernel = _kernel(guest.kernel, progress)
+    next_kernel = _kernel(guest.next_kernel, progress) if guest.next_kernel else kernel
+    qemu = find_or_install(progress)
     return Images(
-        qemu=find_or_install(progress),
+        qemu=qemu,
         kernel=kernel,
-        next_kernel=_kernel(guest.next_kernel, progress) if guest.next_kernel else kernel,
+        next_kernel=next_kernel,
         initramfs=build.initramfs(progress),
+        plugin=plugin.choose(guest, qemu, [kernel, next_kernel], progress),
     )
 
 

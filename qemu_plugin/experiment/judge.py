@@ -3,10 +3,12 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydev.continuity import Expectation, Timeline, Verdict, load_policy, load_timeline, verify
+from pydev.continuity.policy_text import flattened
 from pydev.errors import PolicyError, RecordingError
 from pydev.report import render_text, verdict_json
 from qemu_plugin.errors import UsageError
@@ -24,7 +26,7 @@ def judge_run(run: RunDirectory, experiment: Experiment, *, started_ns: int) -> 
     `started_ns` is the CLOCK_MONOTONIC ns of QEMU's start, for the time from start to verdict.
     """
     timeline = load_timeline(run.recording)
-    verdict = _verify(timeline, experiment, experiment.policy)
+    verdict = _verify(timeline, experiment, _policy_of(run, timeline, experiment))
     seconds = (time.monotonic_ns() - started_ns) / 1e9
     verdict = verdict.with_start_to_verdict(round(seconds, 3))
     run.verdict.write_text(as_json(verdict) + "\n", encoding="utf-8")
@@ -33,7 +35,7 @@ def judge_run(run: RunDirectory, experiment: Experiment, *, started_ns: int) -> 
 
 
 def judge_again(run: RunDirectory, policy: str | None = None) -> tuple[Timeline, Verdict]:
-    """Judge a run's recording again, by its own experiment's policy or another.
+    """Judge a run's recording again, by the policy that it was judged by or another.
 
     The time from start to verdict is the first judgement's, as that is not in the recording. UsageError
     where the recording cannot be read.
@@ -41,7 +43,7 @@ def judge_again(run: RunDirectory, policy: str | None = None) -> tuple[Timeline,
     experiment = parse(_text(run.experiment), str(run.experiment))
     try:
         timeline = load_timeline(run.recording)
-        verdict = _verify(timeline, experiment, policy or _policy_of(timeline, experiment))
+        verdict = _verify(timeline, experiment, policy or _policy_of(run, timeline, experiment))
     except RecordingError as error:
         raise UsageError(f"{run.recording}: {error}") from error
     return timeline, verdict.with_start_to_verdict(_measured_before(run))
@@ -50,22 +52,45 @@ def judge_again(run: RunDirectory, policy: str | None = None) -> tuple[Timeline,
 def check(experiment: Experiment) -> None:
     """UsageError, before anything runs, where the experiment's policy or expectation names what is not there."""
     try:
-        load_policy(experiment.policy)
-        expectation(experiment.expect)
+        policy = load_policy(experiment.policy)
+        expectation(experiment.expect, [rule.id for rule in policy.user_rules])
     except PolicyError as error:
         raise UsageError(str(error)) from error
 
 
-def _verify(timeline: Timeline, experiment: Experiment, policy: str) -> Verdict:
+def keep_policy(run: RunDirectory, name: str | Path) -> None:
+    """Copy a user's policy, and the files of rules that it names, into the run's directory.
+
+    A policy that comes with this project is found by its name at any later time. UsageError where it cannot
+    be read.
+    """
     try:
-        return verify(timeline, load_policy(policy), expectation(experiment.expect))
+        policy = load_policy(name)
+    except PolicyError as error:
+        raise UsageError(str(error)) from error
+    if policy.path is None:
+        run.policy.unlink(missing_ok=True)  # of a run that did not get as far as a recording
+        return
+    text, rules = flattened(policy)
+    run.policy.parent.mkdir(exist_ok=True)
+    run.policy.write_text(text, encoding="utf-8")
+    for file, source in rules.items():
+        (run.policy.parent / file).write_text(source, encoding="utf-8")
+
+
+def _verify(timeline: Timeline, experiment: Experiment, name: str | Path) -> Verdict:
+    try:
+        policy = load_policy(name)
+        # What an experiment may expect was checked before it ran; another policy need not know those rules.
+        return verify(timeline, policy, expectation(experiment.expect, experiment.expect.failing_rules))
     except PolicyError as error:
         raise UsageError(str(error)) from error
 
 
-def expectation(expect: Expect) -> Expectation:
-    """The verifier's form of an experiment's `[expect]`."""
+def expectation(expect: Expect, user_rules: Sequence[str]) -> Expectation:
+    """The verifier's form of an experiment's `[expect]`, which may name a policy's own rules."""
     return Expectation(
+        user_rules=tuple(user_rules),
         outcome=expect.outcome,
         failing_rules=tuple(expect.failing_rules),
         guest=expect.guest,
@@ -86,8 +111,13 @@ def exit_status(verdict: Verdict) -> int:
     return EXIT_UNDECIDED if verdict.outcome in ("VACUOUS", "UNKNOWN") else EXIT_NOT_AS_EXPECTED
 
 
-def _policy_of(timeline: Timeline, experiment: Experiment) -> str:
-    """The policy that the run was judged by: its command line may have named another than its file."""
+def _policy_of(run: RunDirectory, timeline: Timeline, experiment: Experiment) -> str | Path:
+    """The policy that the run was judged by: its own copy, else by name.
+
+    Its command line may have named another than its experiment does.
+    """
+    if run.policy.is_file():
+        return run.policy
     recorded = timeline.header.get("experiment", {}).get("policy")
     return recorded if isinstance(recorded, str) else experiment.policy
 

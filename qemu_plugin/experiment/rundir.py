@@ -21,6 +21,11 @@ class RunDirectory:
         return self.path / "experiment.toml"
 
     @property
+    def policy(self) -> Path:
+        """The policy that it is judged by, with its files of rules beside it; absent for a shipped one."""
+        return self.path / "policy" / "policy.toml"
+
+    @property
     def recording(self) -> Path:
         """Every event."""
         return self.path / "recording.lus"

@@ -168,5 +168,6 @@ async def live_update(
     run = rundir.create(experiment.name, out)
     check_space(run)
     run.experiment.write_text(experiment.source, encoding="utf-8")
+    judge.keep_policy(run, experiment.policy)
     async with LiveUpdate(experiment, images, run, on_phase) as update:
         yield update

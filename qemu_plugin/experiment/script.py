@@ -15,6 +15,7 @@ import numpy as np
 from pydev.recording.format import RECORD, Flag, Kind, Mark
 from pydev.units import bdf_text
 from qemu_plugin.errors import BenchError, UsageError
+from qemu_plugin.experiment import beliefs
 from qemu_plugin.experiment.bench import Bench, command_line
 from qemu_plugin.experiment.loss import LostError
 from qemu_plugin.experiment.snapshot import SNAPSHOT_PHASES, locations, snapshot
@@ -91,8 +92,10 @@ class Script:
             await self._cancel_and_prepare_anew()
         self.update += 1
         await self.command("load", cmdline=command_line(self.bench.experiment, self.update))
-        for stream in self.streams:
-            await self._slots_written(stream, FIRST_SLOTS)
+        written = [_WrittenSlots(self.bench, stream.index) for stream in self.streams]
+        await beliefs.ask(self.bench, self.command)
+        for stream, seen in zip(self.streams, written, strict=True):
+            await self._slots_written(stream, FIRST_SLOTS, seen)
         await self.command("freeze")
         await self._event("frozen", self.bench.experiment.deadlines.command_s)
         yield await self._enter("frozen")
@@ -106,6 +109,7 @@ class Script:
             yield await self._enter("finished")
             return
         self.hello = hello
+        await beliefs.ask(self.bench, self.command)
         yield await self._enter("updated")
         early = update.finish_early
         for stream in self.streams:
@@ -203,6 +207,7 @@ class Script:
         if is_orchestrated and not self.bench.experiment.update.retrieve:
             with contextlib.suppress(AgentError):  # the refusal is in the record, and judged
                 await self.command("finish", session=sessions[0])
+        await beliefs.ask(self.bench, self.command)
         self.is_frozen = False
 
     async def _enter(self, phase: str) -> str:
@@ -355,9 +360,11 @@ class Script:
         if stream.is_retrieved:
             await self.command("check", bdf=stream.bdf)
 
-    async def _slots_written(self, stream: _Streaming, count: int) -> None:
+    async def _slots_written(
+        self, stream: _Streaming, count: int, since: "_WrittenSlots | None" = None
+    ) -> None:
         """Wait until `count` more slots of this stream have reached memory, as the recording shows it."""
-        seen = _WrittenSlots(self.bench, stream.index)
+        seen = since or _WrittenSlots(self.bench, stream.index)
         limit = self.bench.experiment.deadlines.command_s
         await self.bench.until(
             lambda: seen.count() >= count, f"{count} slots of {stream.spec.id} in memory", limit

@@ -32,6 +32,8 @@ class Guest:
     accelerator: str = "tcg"
     iommu: str | None = None
     """`intel`: a VT-d remapping unit in front of everything (the kernel decides whether it translates)."""
+    attribution: bool = True
+    """Whether QEMU's TCG plugin records who makes each config write; with other accelerators there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,9 @@ def load(name_or_path: str) -> Experiment:
         raise UsageError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    return parse(text, str(path))
+    experiment = parse(text, str(path))
+    beside = path.parent / experiment.policy
+    return replace(experiment, policy=str(beside)) if beside.is_file() else experiment
 
 
 def parse(text: str, where: str) -> Experiment:
@@ -375,12 +379,22 @@ def _check_choices(experiment: Experiment, where: str) -> None:
 
 
 def override(
-    experiment: Experiment, *, kernel: str | None, next_kernel: str | None, policy: str | None
+    experiment: Experiment,
+    *,
+    kernel: str | None,
+    next_kernel: str | None,
+    policy: str | None,
+    attribution: bool = True,
 ) -> Experiment:
-    """The experiment with what a command line says instead; a new `kernel` is its own next one."""
+    """The experiment with what a command line says instead; a new `kernel` is its own next one.
+
+    `attribution` can only be taken away.
+    """
     guest = experiment.guest
     if kernel is not None:
         guest = replace(guest, kernel=kernel, next_kernel=None)
     if next_kernel is not None:
         guest = replace(guest, next_kernel=next_kernel)
+    if not attribution:
+        guest = replace(guest, attribution=False)
     return replace(experiment, guest=guest, policy=policy or experiment.policy)

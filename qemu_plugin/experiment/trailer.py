@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The end of a recording: QEMU's trace joined to it, then the trailer that says whether it is whole."""
+"""The end of a recording: QEMU's trace joined to it, its writes attributed, then the trailer: is it whole?"""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from pydev.recording.format import CONFIG_REGION, RECORD, Kind
 from pydev.topology import Topology
+from qemu_plugin.attribution.attribute import Summary, attribute
 from qemu_plugin.experiment.bench import Bench
 from qemu_plugin.experiment.header import functions
 from qemu_plugin.experiment.images import Images
@@ -14,13 +15,17 @@ from qemu_plugin.machine.join import Joined, join
 
 
 def join_and_close(bench: Bench, images: Images, incomplete: list[str]) -> None:
-    """Append the trace's accesses to the recording and close it; `incomplete` says what went wrong before."""
+    """Append the trace's accesses and the writes' authors to the recording and close it.
+
+    `incomplete` says what went wrong before.
+    """
     offsets = bench.clock_offsets_ns or [0, 0]
     joined = _joined(bench, offsets)
     appended = bench.recording.append_batch(joined.records)
     reasons = [*incomplete]
     if appended < len(joined.records):
         reasons.append(f"{len(joined.records) - appended} trace records found no room in the file")
+    attribution = _attributed(bench, images)
     bench.recording.close(
         {
             "incomplete": reasons,
@@ -36,11 +41,21 @@ def join_and_close(bench: Bench, images: Images, incomplete: list[str]) -> None:
                 "iommu_writes": joined.iommu_count,
                 "anchors": joined.anchor_count,
             },
+            "attribution": attribution.to_json(),
             "kernels": {"outgoing": images.kernel.release, "incoming": images.next_kernel.release},
             "qemu": images.qemu.version,
             "packages": _packages(images),
         }
     )
+
+
+def _attributed(bench: Bench, images: Images) -> Summary:
+    """Names are an addition: whatever goes wrong with them, the recording is closed and judged without."""
+    bench.recording.reserve()
+    try:
+        return attribute(bench.recording, [images.kernel, images.next_kernel])
+    except Exception as error:
+        return Summary(problems=[f"attribution failed: {type(error).__name__}: {error}"])
 
 
 def _joined(bench: Bench, offsets: list[int]) -> Joined:

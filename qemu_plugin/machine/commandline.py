@@ -52,6 +52,8 @@ class Machine:
     trace_log: Path
     accelerator: str = "tcg"
     iommu: str | None = None
+    plugin: str | None = None
+    """A TCG plugin as QEMU's option has it: the file, then its arguments."""
     extra: Sequence[str] = ()
 
 
@@ -62,9 +64,9 @@ _MODELS: Final = {
     "downstream_port": "xio3130-downstream",
 }
 PORT_CAPABILITIES: Final = {
-    "root_port": {"MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148},
-    "upstream_port": {"MSI": 0x70, "EXP": 0x90, "AER": 0x100},
-    "downstream_port": {"MSI": 0x70, "EXP": 0x90, "AER": 0x100},
+    "root_port": {"SSVID": 0x40, "MSIX": 0x48, "EXP": 0x54, "AER": 0x100, "ACS": 0x148},
+    "upstream_port": {"MSI": 0x70, "SSVID": 0x80, "EXP": 0x90, "AER": 0x100},
+    "downstream_port": {"MSI": 0x70, "SSVID": 0x80, "EXP": 0x90, "AER": 0x100},
 }
 """Where these models have which capability (the same sources); a system test asks a running machine."""
 TRACE_TYPES: Final = frozenset({*_MODELS.values(), "vfio-user-pci"})
@@ -128,6 +130,8 @@ def arguments(machine: Machine) -> list[str]:
     ]
     if machine.iommu is not None:  # before the devices that it stands in front of
         options += [*iommu.DEVICE, *iommu.TRACE_OPTIONS]
+    if machine.plugin is not None:
+        options += ["-plugin", machine.plugin]
     for number, port in enumerate(machine.ports, start=1):
         options += _port_options(port, number)
     for attachment in machine.attachments:

@@ -17,7 +17,7 @@ from guest_images import apt_sources, build, build_tools, cache, pins, prerequis
 from guest_images.errors import ImageError
 from guest_images.progress import Progress
 from qemu_plugin.errors import LuscopeError
-from qemu_plugin.machine import runtime
+from qemu_plugin.machine import plugin_trial, runtime
 
 _SET_UP = "luscope setup"
 _KVM_DEVICE = Path("/dev/kvm")
@@ -106,6 +106,20 @@ def _qemu() -> Iterator[Check]:
     yield Check("QEMU", True, f"{found.version} ({found.origin})")
     seen = runtime.probe(found.argv, found.origin)
     yield Check("vfio-user-pci", True, f"in QEMU {seen.version}")
+
+
+def _attribution() -> Iterator[Check]:
+    """Informational but for the installation: without it config writes have no function and no stack."""
+    compiled = importlib.util.find_spec("qemu_plugin.attribution._plugin")
+    qemu = runtime.find()
+    if compiled is None or compiled.origin is None:
+        yield Check("attribution", False, "QEMU's plugin is not compiled", "make setup")
+    elif qemu is None:
+        yield Check("attribution", True, f"whether QEMU loads the plugin can be tried after {_SET_UP}")
+    elif (refusal := plugin_trial.attempt(qemu.argv, Path(compiled.origin))) is not None:
+        yield Check("attribution", True, f"not with QEMU {qemu.version}, runs have no stacks: {refusal}")
+    else:
+        yield Check("attribution", True, f"QEMU {qemu.version} loads {compiled.origin}")
 
 
 def _kernels() -> Iterator[Check]:
@@ -207,6 +221,7 @@ _EXAMINATIONS: tuple[Callable[[], Iterator[Check]], ...] = (
     _compiler,
     _kernel_build_tools,
     _qemu,
+    _attribution,
     _kernels,
     _initial_file_system,
     _apt,

@@ -16,7 +16,7 @@ KINDS: Final = ("intel",)
 """What `[guest] iommu` may be."""
 
 # Without caching-mode QEMU cannot follow the guest's tables for devices outside of it, and aborts.
-DEVICE: Final = ("-device", "intel-iommu,caching-mode=on,intremap=on")
+DEVICE: Final = ("-device", "intel-iommu,caching-mode=on,intremap=on,device-iotlb=on")
 MACHINE: Final = "kernel-irqchip=split"
 TRACE_OPTIONS: Final = tuple(
     word

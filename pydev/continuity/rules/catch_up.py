@@ -30,6 +30,9 @@ _CAUSES: Final = (
     (Gate.POWER_STATE, "POWER-STATE"),
 )
 
+_BEFORE: Final = ("MSIX-TAKEOVER", "MSIX-SEQUENCE")
+"""Rules of what comes first: messages taken over, and vectors set up."""
+
 
 def _judge(evidence: Evidence) -> Result:
     judgement = Judgement()
@@ -81,7 +84,7 @@ def _judge_function(
     elif not len(delivered) and not lost.any():
         fail(f"the catch-up interrupt of {name} stayed pending", int(timeline.t_ns[raised[0]]))
     elif len(delivered) and not _is_set_up(evidence, function, blackout, int(timeline.t_ns[delivered[0]])):
-        cause = "MSIX-TAKEOVER" if evidence.failed("MSIX-TAKEOVER") else None
+        cause = next((rule for rule in _BEFORE if evidence.failed(rule, function)), None)
         words = f"MSI-X of {name} was not set up anew before its catch-up interrupt"
         fail(words, int(timeline.t_ns[delivered[0]]), cause)
 
@@ -94,9 +97,8 @@ def _raised(evidence: Evidence, function: FunctionEntry, begin_ns: int, end_ns: 
     timeline = evidence.timeline
     slots = timeline.of_kind(Kind.INTERRUPT, function.index)
     times = timeline.t_ns[slots]
-    is_ours = (timeline.records["region"][slots] == _MSIX) & (
-        timeline.records["address"][slots] == CATCH_UP_VECTOR
-    )
+    region, vector = timeline.columns(("region", "address"), slots)
+    is_ours = (region == _MSIX) & (vector == CATCH_UP_VECTOR)
     own: Slots = slots[is_ours & (times > begin_ns) & (times <= end_ns)]
     return own
 
@@ -109,8 +111,8 @@ def _is_set_up(evidence: Evidence, function: FunctionEntry, blackout: Blackout, 
     slots = slots[(timeline.t_ns[slots] > since) & (timeline.t_ns[slots] <= t_ns)]
     first, count = timeline.column("address", slots), timeline.column("size", slots).astype(np.uint64)
     covers = (first <= CATCH_UP_VECTOR) & (first + count > CATCH_UP_VECTOR)
-    is_msix = timeline.records["region"][slots] == _MSIX
-    return bool((covers & is_msix & (timeline.records["extra"][slots] > 0)).any())
+    is_msix = timeline.column("region", slots) == _MSIX
+    return bool((covers & is_msix & (timeline.column("extra", slots) > 0)).any())
 
 
 def _begin(evidence: Evidence, blackout: Blackout, function: FunctionEntry) -> int:
@@ -157,4 +159,11 @@ CATCH_UP: Final = Rule(
     source="PCIe 6.0 6.1.4; linux drivers/pci/msi/msi.c; Documentation/PCI",
     planted_fault="a driver that finishes without ringing its device's doorbell",
     judge=_judge,
+    writers=(
+        "a driver's finish callback, by its device's doorbell",
+        "__pci_enable_msix_range (drivers/pci/msi/msi.c)",
+    ),
+    examines="the catch-up vector of each preserved endpoint that a driver holds, from the finish command "
+    "to the next use",
+    vacuous_when="no driver says that it holds the endpoint, or nothing was finished",
 )

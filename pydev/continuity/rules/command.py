@@ -2,14 +2,15 @@
 """Bus Master Enable, of preserved endpoints and of the bridges above them.
 
 Writers, linux 7.3: `pci_device_shutdown` → `pci_clear_master` (drivers/pci/pci-driver.c: hazards 1, 2);
-`do_pci_disable_device` through a driver's shutdown (4); `vfio_pci_core_enable` (61); for bridges also
+`do_pci_disable_device` through a driver's shutdown (4); the VFIO series at freeze (3); `vfio_pci_core_enable`
+(61) and `vfio_pci_core_disable` (63); for bridges also
 `pcie_port_device_register` (drivers/pci/pcie/portdrv.c: 53).
 """
 
 from typing import Final
 
 from pydev.continuity.causes import reset_cause, shared
-from pydev.continuity.evidence import Evidence, WatchedField, transition, watch
+from pydev.continuity.evidence import Evidence, WatchedField, absent, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.recording.config import field_values, known
@@ -24,9 +25,7 @@ def _judge(evidence: Evidence, functions: tuple[FunctionEntry, ...]) -> Result:
             name = evidence.name(function, blackout.begin.t_ns)
             watched = watch(evidence, function, blackout, "COMMAND", "bus_master")
             if watched is None:
-                judgement.doubt(
-                    Finding(f"the recording does not declare COMMAND.bus_master of {function.id}")
-                )
+                absent(evidence, judgement, function, "COMMAND", "bus_master")
                 continue
             if known(watched.initial) is None:
                 judgement.doubt(Finding(f"COMMAND.bus_master of {name} is not known when frozen"))
@@ -58,8 +57,8 @@ def _controls(evidence: Evidence) -> Result:
     judgement = Judgement()
     for blackout in evidence.blackouts:
         sweep = blackout.start_of("enumeration")
-        for function in evidence.timeline.functions:
-            if not function.is_endpoint or function.preserve:
+        for function in evidence.endpoints:
+            if function.preserve:
                 continue
             watched = watch(evidence, function, blackout, "COMMAND", "bus_master")
             if watched is None or known(watched.initial) != 1:
@@ -109,13 +108,25 @@ def _bridges(evidence: Evidence) -> Result:
 BME_ENDPOINT: Final = Rule(
     id="BME-ENDPOINT",
     title="A preserved endpoint stays bus master from frozen to finished",
-    hazards=(1, 4, 61),
+    hazards=(1, 3, 4, 61, 63),
     severity="D",
     why="With Bus Master Enable clear a function may issue no memory request: DMA and interrupts stop.",
-    acceptable="The function is not preserved, or the driver's phase of the series resets it by design.",
-    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pci.c pci_clear_master",
+    acceptable="The function is not preserved. Phase 1 of the VFIO series gives the device up: it resets it and leaves "
+    "COMMAND = INTX_DISABLE at freeze (hazard 3), clears the bit and resets again when the device is opened (61) and "
+    "closed (63); RESET then names the reset, and this rule what it took away.",
+    source="PCIe 6.0 7.5.1.1.3; linux drivers/pci/pci-driver.c pci_device_shutdown, pci.c pci_clear_master, "
+    "do_pci_disable_device; drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_enable, vfio_pci_core_disable",
     planted_fault="one write of COMMAND with bit 2 clear to a preserved endpoint during shutdown",
     judge=_endpoints,
+    registers=("COMMAND.bus_master",),
+    writers=(
+        "pci_clear_master (drivers/pci/pci.c)",
+        "pci_device_shutdown (drivers/pci/pci-driver.c)",
+        "do_pci_disable_device (drivers/pci/pci.c)",
+        "vfio_pci_core_enable (drivers/vfio/pci/vfio_pci_core.c)",
+    ),
+    examines="COMMAND of each preserved endpoint, in each update, every write of it from frozen to finished",
+    vacuous_when="nothing is preserved, or an endpoint was no bus master when frozen",
 )
 BME_BRIDGE: Final = Rule(
     id="BME-BRIDGE",
@@ -129,6 +140,15 @@ BME_BRIDGE: Final = Rule(
     "pcie/portdrv.c pcie_port_device_register",
     planted_fault="one write of COMMAND with bit 2 clear to the port above a preserved endpoint",
     judge=_bridges,
+    registers=("COMMAND.bus_master",),
+    writers=(
+        "pci_clear_master (drivers/pci/pci.c)",
+        "pci_device_shutdown (drivers/pci/pci-driver.c)",
+        "pcie_port_device_register (drivers/pci/pcie/portdrv.c)",
+    ),
+    examines="COMMAND of each bridge above a preserved endpoint, in each update, every write of it from "
+    "frozen to finished",
+    vacuous_when="nothing is preserved, or a bridge was no bus master when frozen",
 )
 CONTROL_CLEARED: Final = Rule(
     id="CONTROL-CLEARED",
@@ -140,4 +160,9 @@ CONTROL_CLEARED: Final = Rule(
     source="linux drivers/pci/pci-driver.c pci_device_shutdown",
     planted_fault="an endpoint that is not preserved left bus master at the jump",
     judge=_controls,
+    registers=("COMMAND.bus_master",),
+    writers=("pci_clear_master (drivers/pci/pci.c)", "pci_device_shutdown (drivers/pci/pci-driver.c)"),
+    examines="COMMAND of each endpoint that is not preserved and was bus master when frozen, at the "
+    "incoming kernel's first vendor-ID sweep",
+    vacuous_when="no such endpoint was bus master when frozen, or no incoming kernel was seen",
 )

@@ -9,11 +9,13 @@ from typing import Final
 
 import numpy as np
 
-from pydev.continuity.causes import is_at_reset, resets, shared
+from pydev.continuity.causes import author_of, by_author, is_at_reset, resets, shared
 from pydev.continuity.evidence import Evidence
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.continuity.streams import Gap, Run, StreamFacts, examined_span, gaps, stream_facts
+from pydev.recording.attribution import Attribution
+from pydev.recording.event_index import Slots
 from pydev.recording.format import DMA_GATES, Gate, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.phases import Blackout
@@ -102,6 +104,7 @@ def _judge_sequence(
     steps = np.diff(facts.sequence[first : part.stop])
     wrong = np.flatnonzero(steps != 1)
     is_whole = evidence.timeline.recording.complete
+    _check_listed(judgement, len(wrong), f"breaks in the sequence of {name}")
     causes: set[str | None] = set()
     for at in wrong[:MOST_FINDINGS].tolist():
         before, after = (int(facts.sequence[first + at + n]) for n in (0, 1))
@@ -125,6 +128,7 @@ def _judge_gaps(
     part = facts.during(*span)
     refused = [gap for gap in gaps(facts, *span) if gap.blocked and gap.first_blocked is not None]
     refused = [gap for gap in refused if _touches(facts, gap, part)]
+    _check_listed(judgement, len(refused), f"gaps of {name}")
     causes: set[str | None] = set()
     for gap in refused[:MOST_FINDINGS]:
         assert gap.first_blocked is not None
@@ -139,9 +143,15 @@ def _judge_gaps(
         if gap.reasons & DMA_GATES == Gate.NO_CLIENT:
             judgement.doubt(finding)  # the bench's own connection, not the guest
             continue
-        judgement.fail(finding)
+        judgement.fail(by_author(finding, _author(evidence, facts, gap)))
         causes.add(_cause(evidence, facts, gap))
     return causes
+
+
+def _check_listed(judgement: Judgement, count: int, what: str) -> None:
+    """What is not listed cannot be excused, nor be said to have the same cause."""
+    if count > MOST_FINDINGS:
+        judgement.doubt(Finding(f"{count - MOST_FINDINGS} more {what}, which are not listed"))
 
 
 def _touches(facts: StreamFacts, gap: Gap, part: slice) -> bool:
@@ -153,12 +163,8 @@ def _touches(facts: StreamFacts, gap: Gap, part: slice) -> bool:
 
 def _cause(evidence: Evidence, facts: StreamFacts, gap: Gap) -> str | None:
     """The rule whose finding closed the gate: the gate's own record has to show it in this gap."""
-    assert gap.first_blocked is not None
     timeline = evidence.timeline
-    slots = timeline.of_kind(Kind.GATE, facts.function.index)
-    first = int(facts.slots[gap.first_blocked])
-    since = int(facts.slots[gap.first_blocked - 1]) if gap.first_blocked else -1
-    closing = slots[(slots > since) & (slots < first)]
+    closing = _closing(evidence, facts, gap)
     newly = timeline.column("aux", closing) & ~timeline.column("extra", closing)
     shut = closing[(newly & np.uint64(int(Gate.IN_RESET))) != 0]
     if len(shut) and is_at_reset(evidence, facts.function, int(timeline.t_ns[shut[0]])):
@@ -170,6 +176,22 @@ def _cause(evidence: Evidence, facts: StreamFacts, gap: Gap) -> str | None:
         if gap.reasons & gate and closed.any() and evidence.failed(rule, facts.function):
             return rule
     return None
+
+
+def _closing(evidence: Evidence, facts: StreamFacts, gap: Gap) -> Slots:
+    """The gate's records between the last transaction that passed and the first that was refused."""
+    assert gap.first_blocked is not None
+    slots = evidence.timeline.of_kind(Kind.GATE, facts.function.index)
+    first = int(facts.slots[gap.first_blocked])
+    since = int(facts.slots[gap.first_blocked - 1]) if gap.first_blocked else -1
+    return slots[(slots > since) & (slots < first)]
+
+
+def _author(evidence: Evidence, facts: StreamFacts, gap: Gap) -> Attribution | None:
+    """Who closed the gate, where the TCG plugin has seen the write."""
+    closing = _closing(evidence, facts, gap)
+    times = evidence.timeline.t_ns[closing]
+    return author_of(evidence, facts.function, int(times[0])) if len(times) else None
 
 
 def _check_gate(
@@ -221,4 +243,9 @@ DMA_CONTINUITY: Final = Rule(
     source="PCIe 6.0 7.5.1.1.3; linux Documentation/PCI",
     planted_fault="one transaction refused, or one sequence number left out, during the blackout",
     judge=_judge,
+    examines="every transaction of each preserved endpoint's stream from frozen to finished, refused ones "
+    "included, by sequence number",
+    unknown_when="where a stream falls silent without a stop, the bench itself was too late, or a transaction "
+    "passed a closed gate",
+    vacuous_when="nothing was streaming when frozen",
 )

@@ -114,4 +114,9 @@ GUEST_UPDATED: Final = Rule(
     source="linux kernel/liveupdate/luo_core.c luo_early_startup, kexec_handover.c kho_populate",
     planted_fault="the orchestrator switched off on the kernel's command line",
     judge=_judge,
+    is_per_function=False,
+    examines="each update: the console's words, the agents' hellos and reports, machine resets; or the "
+    "refusal, cancellation or panic that the experiment wants",
+    unknown_when="where the bench ended before the guest could have",
+    vacuous_when="never: without an update it fails",
 )

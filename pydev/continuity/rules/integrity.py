@@ -21,10 +21,12 @@ from pydev.recording.format import Flag, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.messages import AgentMessage
 from pydev.recording.phases import Blackout
-from pydev.recording.timeline import Slots
+from pydev.recording.timeline import Slots, Timeline
 
 _PAGE_SHIFT: Final = np.uint64(12)
 _NOWHERE: Final = -1
+_PIECE: Final = 1 << 18
+"""Slots that are rebuilt in one go: eight words each."""
 
 
 def _judge(evidence: Evidence) -> Result:
@@ -32,8 +34,8 @@ def _judge(evidence: Evidence) -> Result:
     for blackout in evidence.blackouts:
         for function in evidence.preserved:
             _judge_function(evidence, judgement, blackout, function)
-        for function in evidence.timeline.functions:
-            if function.is_endpoint and not function.preserve:
+        for function in evidence.endpoints:
+            if not function.preserve:
                 _judge_stray(evidence, judgement, blackout, function)
     nothing = "nothing is preserved" if evidence.blackouts else "the guest was never frozen"
     is_lost = any(evidence.failed("PRESERVED-SET", function) for function in evidence.preserved)
@@ -66,20 +68,20 @@ def _judge_function(
 
 def written(evidence: Evidence, function: FunctionEntry, begin_ns: int, end_ns: int) -> Slots:
     """The writes of a function that reached memory after one moment and not after another."""
-    timeline = evidence.timeline
-    slots = timeline.of_kind(Kind.DMA_WRITE, function.index)
-    slots = slots[~timeline.is_blocked(slots)]
-    times = timeline.t_ns[slots]
-    return slots[(times > begin_ns) & (times <= end_ns)]
+    writes = evidence.timeline.transactions(Kind.DMA_WRITE, function.index)
+    found: Slots = writes.slots[~writes.is_blocked & (writes.t_ns > begin_ns) & (writes.t_ns <= end_ns)]
+    return found
 
 
 def outside(evidence: Evidence, slots: Slots, frames: Frames) -> Slots:
     """Those writes of which a byte is not in one of the page frames."""
-    address = evidence.timeline.column("address", slots)
-    size = evidence.timeline.column("size", slots).astype(np.uint64)
-    last = address + np.maximum(size, np.uint64(1)) - np.uint64(1)
-    inside = np.isin(address >> _PAGE_SHIFT, frames) & np.isin(last >> _PAGE_SHIFT, frames)
-    return slots[~inside]
+    address, size = evidence.timeline.columns(("address", "size"), slots)
+    page = address >> _PAGE_SHIFT
+    address += np.maximum(size.astype(np.uint64), np.uint64(1)) - np.uint64(1)
+    is_inside = np.isin(page, frames)
+    crosses = np.flatnonzero(address >> _PAGE_SHIFT != page)
+    is_inside[crosses] &= np.isin(address[crosses] >> _PAGE_SHIFT, frames)
+    return slots[~is_inside]
 
 
 def misdirected(evidence: Evidence) -> int:
@@ -93,6 +95,11 @@ def misdirected(evidence: Evidence) -> int:
 
 
 def _misdirected(evidence: Evidence, blackout: Blackout, function: FunctionEntry) -> Slots:
+    key = ("misdirected", blackout.update, function.index)
+    return evidence.timeline.remember(key, lambda: _find_misdirected(evidence, blackout, function))
+
+
+def _find_misdirected(evidence: Evidence, blackout: Blackout, function: FunctionEntry) -> Slots:
     held = [b for b in buffers(evidence, function, blackout) if b.frames is not None]
     if held:
         frames = np.concatenate([b.frames for b in held if b.frames is not None])
@@ -138,6 +145,7 @@ def _address_finding(evidence: Evidence, function: FunctionEntry, slots: Slots, 
         t_ns=t_ns,
         phase=timeline.phase_at(t_ns),
         bdf=timeline.bdf_at(function.index, t_ns),
+        count=len(slots),
     )
 
 
@@ -224,32 +232,37 @@ def _rebuild(
     name: str,
 ) -> npt.NDArray[np.uint64] | None:
     """What the ring's slots hold by the record, shape (slots, 8); None, with a doubt, if it cannot tell."""
-    timeline = evidence.timeline
     frames = buffer.frames if buffer.frames is not None else np.empty(0, dtype=np.uint64)
     slots = written(evidence, function, buffer.zeroed_ns, end_ns)
-    address = timeline.column("address", slots)
-    order = np.argsort(frames)
-    page = np.minimum(np.searchsorted(frames[order], address >> _PAGE_SHIFT), len(frames) - 1)
-    is_ours = frames[order][page] == address >> _PAGE_SHIFT
-    slots, address, ring_page = slots[is_ours], address[is_ours], order[page][is_ours]
-    if ((timeline.records["flags"][slots] & int(Flag.STREAM)) == 0).any():
-        judgement.doubt(Finding(f"{name} wrote into its pages what the record does not hold"))
-        return None
-    in_page = (address & np.uint64(PAGE_BYTES - 1)).astype(np.int64)
-    if (in_page % SLOT_BYTES).any() or (timeline.records["size"][slots] != SLOT_BYTES).any():
-        judgement.doubt(Finding(f"{name} wrote something else than whole slots into its pages"))
-        return None
-    slot_count = len(frames) * SLOTS_PER_PAGE
-    t_ns, extra, sequence = (timeline.column(n, slots) for n in ("t_ns", "extra", "value"))
-    words = slot_words(t_ns, extra, address, sequence, slot_count)
-    if (words[:, 6] != timeline.column("aux", slots)).any():
-        judgement.doubt(Finding(f"{name}: a transaction's checksum is not that of the slot in the record"))
-        return None
-    place = ring_page * SLOTS_PER_PAGE + in_page // SLOT_BYTES
-    ring = np.zeros((slot_count, SLOT_WORDS), dtype=np.uint64)
-    # Repeated places: the last write stays (numpy assigns in order).
-    ring[place] = words
+    ring = np.zeros((len(frames) * SLOTS_PER_PAGE, SLOT_WORDS), dtype=np.uint64)
+    for begin in range(0, len(slots), _PIECE):
+        problem = _replay(evidence.timeline, slots[begin : begin + _PIECE], frames, ring)
+        if problem is not None:
+            judgement.doubt(Finding(f"{name}{problem}"))
+            return None
     return ring
+
+
+def _replay(timeline: Timeline, slots: Slots, frames: Frames, ring: npt.NDArray[np.uint64]) -> str | None:
+    """Write some transactions, in their order, into the ring; what keeps the record from telling, if anything."""
+    names = ("address", "flags", "size", "t_ns", "extra", "value", "aux")
+    columns = timeline.columns(names, slots)
+    order = np.argsort(frames)
+    frame = columns[0] >> _PAGE_SHIFT
+    page = np.minimum(np.searchsorted(frames[order], frame), len(frames) - 1)
+    is_ours = frames[order][page] == frame
+    address, flags, size, t_ns, extra, sequence, checksum = (column[is_ours] for column in columns)
+    if ((flags & np.uint16(int(Flag.STREAM))) == 0).any():
+        return " wrote into its pages what the record does not hold"
+    in_page = (address & np.uint64(PAGE_BYTES - 1)).astype(np.int64)
+    if (in_page % SLOT_BYTES).any() or (size != SLOT_BYTES).any():
+        return " wrote something else than whole slots into its pages"
+    words = slot_words(t_ns, extra, address, sequence, len(ring))
+    if (words[:, 6] != checksum).any():
+        return ": a transaction's checksum is not that of the slot in the record"
+    # Repeated places: the last write stays (numpy assigns in order).
+    ring[order[page][is_ours] * SLOTS_PER_PAGE + in_page // SLOT_BYTES] = words
+    return None
 
 
 def _compare(
@@ -268,20 +281,21 @@ def _compare(
         judgement.doubt(Finding(f"the check report of {name} cannot be read"))
         return
 
-    def fail(message: str) -> None:
+    def fail(message: str, count: int) -> None:
         bdf = timeline.bdf_at(function.index, report.t_ns)
         phase = timeline.phase_at(report.t_ns)
-        judgement.fail(Finding(message, t_ns=report.t_ns, phase=phase, bdf=bdf))
+        judgement.fail(Finding(message, t_ns=report.t_ns, phase=phase, bdf=bdf, count=count))
 
     if bad_count:
-        fail(f"the guest found {bad_count} slots of {name} that are not what a stream writes")
+        fail(f"the guest found {bad_count} slots of {name} that are not what a stream writes", bad_count)
     expected = ring[:, 7].astype(np.int64)
     wrong = np.flatnonzero((found != expected) & (found != _NOWHERE))
     if len(wrong):
         at = int(wrong[0])
         fail(
             f"{len(wrong)} slots of {name} differ: slot {at} holds sequence {int(found[at])}, "
-            f"the record says {int(expected[at])}"
+            f"the record says {int(expected[at])}",
+            len(wrong),
         )
     missing = int((found == _NOWHERE).sum())
     if missing != bad_count:
@@ -292,7 +306,8 @@ def _compare(
         judgement.doubt(Finding(f"the check report of {name} has {len(crcs)} pages, not {len(rebuilt)}"))
     differ = [number for number, (a, b) in enumerate(zip(crcs, rebuilt, strict=False)) if a != b]
     if differ:
-        fail(f"{len(differ)} pages of {name} differ from what the record says was written: page {differ[0]}")
+        words = f"{len(differ)} pages of {name} differ from what the record says was written"
+        fail(f"{words}: page {differ[0]}", len(differ))
 
 
 def reported_sequences(members: dict[str, Any], slot_count: int) -> npt.NDArray[np.int64] | None:
@@ -328,4 +343,8 @@ DMA_INTEGRITY: Final = Rule(
     source="linux Documentation/core-api/kho; kernel/liveupdate/luo_session.c",
     planted_fault="one DMA write to a page that was not preserved, or one slot that the guest finds changed",
     judge=_judge,
+    examines="every write of each preserved endpoint that reached memory since its pages were preserved, "
+    "and what the guest found in them, slot by slot and by CRC-32",
+    unknown_when="where the guest never reported what it found, or looked while the stream went on",
+    vacuous_when="nothing is preserved, or nothing was written into its pages",
 )

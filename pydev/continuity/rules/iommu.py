@@ -48,7 +48,7 @@ class _Command:
 
 def _writes(timeline: Timeline, register: IommuRegister) -> list[tuple[int, int, int]]:
     slots = timeline.of_kind(Kind.IOMMU)
-    slots = slots[timeline.records["address"][slots] == register]
+    slots = slots[timeline.column("address", slots) == register]
     columns = (timeline.column(name, slots).tolist() for name in ("t_ns", "value", "extra"))
     return list(zip(*columns, strict=True))
 
@@ -168,6 +168,7 @@ IOMMU_TRANSLATION: Final = Rule(
     "iommu_set_root_entry",
     planted_fault="GCMD written with Translation Enable clear during shutdown, of a ring that is not the identity",
     judge=_translation,
+    is_per_function=False,
     registers=("GCMD.translation_enable", "RTADDR"),
     writers=(
         "intel_iommu_shutdown (drivers/iommu/intel/iommu.c)",
@@ -242,6 +243,7 @@ IOMMU_INTERRUPTS: Final = Rule(
     "iommu_disable_irq_remapping",
     planted_fault="GCMD written with Interrupt Remapping Enable clear while MSI-X is enabled",
     judge=_interrupts,
+    is_per_function=False,
     registers=("GCMD.interrupt_remapping_enable", "IRTA"),
     writers=(
         "iommu_disable_irq_remapping (drivers/iommu/intel/irq_remapping.c)",
@@ -275,7 +277,7 @@ def _invalidation(evidence: Evidence) -> Result:
 
 
 def _caches(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -> bool:
-    watched = watch(evidence, function, blackout, "ATS_CONTROL", "enable")
+    watched = watch(evidence, function, blackout, "ATS_CTRL", "enable")
     return watched is not None and known(watched.initial) != 0
 
 
@@ -290,6 +292,7 @@ IOMMU_INVALIDATION: Final = Rule(
     source="Intel VT-d 6.5.2, 11.4.4; PCIe 6.0 10.3; linux drivers/iommu/intel/dmar.c dmar_disable_qi",
     planted_fault="GCMD written with Queued Invalidation Enable clear while ATS is enabled",
     judge=_invalidation,
+    is_per_function=False,
     registers=("GCMD.queued_invalidation_enable",),
     writers=("dmar_disable_qi (drivers/iommu/intel/dmar.c)",),
 )

@@ -7,10 +7,10 @@ Writers, linux 7.3: `pm_runtime_resume` in shutdown → `pci_power_up` (hazard 5
 
 from typing import Final
 
-from pydev.continuity.evidence import Evidence, transition, watch
+from pydev.continuity.evidence import Evidence, WatchedField, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
-from pydev.recording.config import known
+from pydev.recording.config import Change, field_values, known
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.phases import Blackout
 
@@ -38,7 +38,8 @@ def _judge_function(
             continue  # RESET speaks of the one, and the other was written with the value it had
         # An endpoint's own server knows; a bridge's trace may leave it open.
         is_certain = bool(before and after) and not before & after and change.cause != "read"
-        note = " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (not certain)"
+        note = _soft_reset(watched, change)
+        note += " (at the blackout's edge)" if is_at_edge else "" if is_certain else " (not certain)"
         finding = transition(evidence, function, change, "PMCSR", watched.entry, note)
         if is_certain and not is_at_edge:
             judgement.fail(finding)
@@ -52,6 +53,18 @@ def _judge_function(
         judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
 
 
+def _soft_reset(watched: WatchedField, change: Change) -> str:
+    """What the way back to D0 does to a function without No_Soft_Reset (PCI PM 1.2 5.4.1), in words."""
+    entry = watched.history.register.fields.get("no_soft_reset")
+    before, after = watched.values(change)
+    if entry is None or 3 not in before or after != {0}:
+        return ""
+    kept = field_values(change.before, entry)
+    return {frozenset({0}): ": No_Soft_Reset is clear, it resets", frozenset({1}): ", without a reset"}.get(
+        kept, ""
+    )
+
+
 POWER_STATE: Final = Rule(
     id="POWER-STATE",
     title="A preserved endpoint and the bridges above it stay in D0 from frozen to finished",
@@ -63,4 +76,12 @@ POWER_STATE: Final = Rule(
     source="PCI PM 1.2 5.4.1; PCIe 6.0 5.3.1; linux drivers/pci/pci.c pci_power_up, pci_set_full_power_state",
     planted_fault="PMCSR of a preserved endpoint written to D3hot when the driver binds",
     judge=_judge,
+    registers=("PMCSR.power_state",),
+    writers=(
+        "pci_power_up (drivers/pci/pci.c)",
+        "pci_set_full_power_state (drivers/pci/pci.c)",
+        "vfio_pci_core_register_device (drivers/vfio/pci/vfio_pci_core.c)",
+    ),
+    examines="PMCSR of each preserved endpoint and bridge above that has the capability, in each update",
+    vacuous_when="nothing on a preserved path has the capability, or a function was not in D0 when frozen",
 )

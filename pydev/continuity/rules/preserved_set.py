@@ -152,7 +152,7 @@ def _judge_finished(
 
 def _is_use(evidence: Evidence, message: AgentMessage, function: FunctionEntry) -> bool:
     """Whether a report takes something of a function out of the handover."""
-    is_retrieve = message.members.get("report") == "retrieve" and message.members.get("ok") is not False
+    is_retrieve = message.members.get("report") == "retrieve" and message.members.get("ok") is True
     return is_retrieve and evidence.function_of(message) is function
 
 
@@ -230,4 +230,7 @@ PRESERVED_SET: Final = Rule(
     source="linux kernel/liveupdate/luo_session.c, luo_file.c; Documentation/PCI",
     planted_fault="a retrieve that the incoming kernel refuses because one page was not preserved",
     judge=_judge,
+    examines="each endpoint that the experiment declares preserved, against the guest's own reports",
+    unknown_when="where the guest never reported a preserve, and did not refuse one",
+    vacuous_when="nothing is declared preserved, or the kernel has no orchestrator",
 )

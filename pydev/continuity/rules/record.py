@@ -11,7 +11,9 @@ from pydev.continuity.measure import reference_lateness, stream_lateness
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.continuity.rules.dma import ordered_stops
+from pydev.continuity.schedule import schedule_problems
 from pydev.continuity.streams import examined_span, stream_facts
+from pydev.recording.coherence import coherence_problems
 from pydev.recording.config import History, field_values
 from pydev.recording.format import Gate, Kind, Mark
 from pydev.recording.functions import FieldEntry
@@ -40,6 +42,8 @@ def _judge(evidence: Evidence) -> Result:
     judgement.examined = len(timeline.records)
     problems = [
         *timeline.structural_problems(),
+        *coherence_problems(timeline),
+        *_schedules(timeline),
         *_bench(timeline),
         *_clock(timeline),
         *_witnesses(timeline),
@@ -53,6 +57,12 @@ def _judge(evidence: Evidence) -> Result:
     if not judgement.examined:
         judgement.doubt(Finding("the recording holds no event"))
     return judgement.result()
+
+
+def _schedules(timeline: Timeline) -> Iterator[str]:
+    for function in timeline.functions:
+        if function.is_endpoint:
+            yield from (f"{function.id}: {problem}" for problem in schedule_problems(timeline, function))
 
 
 def _bench(timeline: Timeline) -> Iterator[str]:
@@ -93,7 +103,7 @@ def _clock(timeline: Timeline) -> Iterator[str]:
     step = clock.get("step_ns")
     if not isinstance(step, int) or abs(step) > CLOCK_STEP_LIMIT_NS:
         yield f"the system clock was stepped by {step} ns: the trace cannot be joined"
-    leads = [lead for join in timeline.joins.values() for lead in join.leads_ns]
+    leads = [lead for found in timeline.agreement.all() for lead in found.leads_ns]
     if leads and min(leads) < -LEAD_LIMIT_NS:
         yield f"a trace line came {-min(leads)} ns after the server's record of its write: clocks disagree"
     for kind in (Kind.REFERENCE,):
@@ -108,7 +118,7 @@ def _clock(timeline: Timeline) -> Iterator[str]:
 
 
 def _witnesses(timeline: Timeline) -> Iterator[str]:
-    """Trace against server, and against its own count."""
+    """Whether the trace is there, for every function, and as long as it says."""
     writes = timeline.of_kind(Kind.TRACE_WRITE)
     if not len(writes):
         yield "QEMU's trace is missing: no config write was traced"
@@ -119,8 +129,6 @@ def _witnesses(timeline: Timeline) -> Iterator[str]:
     for function in timeline.functions:
         if len(writes) and function.index not in seen:
             yield f"{function.id}: no config write was traced, and firmware makes some to every function"
-    for index, join in timeline.joins.items():
-        yield from (f"{_id(timeline, index)}: {problem}" for problem in join.problems)
 
 
 def _gates(timeline: Timeline) -> Iterator[str]:
@@ -180,12 +188,18 @@ def _id(timeline: Timeline, function: int) -> str:
 
 RECORD_COMPLETE: Final = Rule(
     id="RECORD-COMPLETE",
-    title="The record is whole, and its witnesses agree",
+    title="The record is whole",
     hazards=(),
     severity="B",
     why="A judgement from a record with something missing is a guess: what is missing may be the very write.",
-    acceptable="Never. QEMU's own writes while realizing and resetting an endpoint are expected untraced.",
-    source="README, How it works; pydev/recording/format.py; pydev/recording/joining.py",
-    planted_fault="one config write taken out of the server's record, or out of the trace",
+    acceptable="Never.",
+    source="README, How it works; pydev/recording/format.py",
+    planted_fault="one line of the agent channel taken out, or a slot that was claimed and never written",
     judge=_judge,
+    is_per_function=False,
+    examines="every event of the recording, its counts and clocks, registers against what reads show, and the "
+    "bench's own lateness",
+    unknown_when="where anything is missing or contradicts what is recorded of it, or the bench was more than "
+    "50 ms late",
+    vacuous_when="never: an empty recording is UNKNOWN",
 )

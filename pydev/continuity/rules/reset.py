@@ -7,13 +7,13 @@ Writers, linux 7.3: the driver's phase of the series at freeze (hazard 3), `vfio
 
 from typing import Final
 
-from pydev.continuity.causes import RESET_NS, resets
-from pydev.continuity.evidence import Evidence, transition, watch
+from pydev.continuity.causes import RESET_NS, author_of, by_author, resets, shared
+from pydev.continuity.evidence import Evidence, absent, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
 from pydev.recording.config import known
 from pydev.recording.format import ResetKind
-from pydev.recording.functions import FunctionEntry
+from pydev.recording.functions import FunctionEntry, upstream_path
 from pydev.recording.phases import Blackout
 
 _WORDS: Final = {
@@ -35,7 +35,7 @@ def _judge(evidence: Evidence) -> Result:
             if not blackout.is_over:
                 name = evidence.name(function, blackout.begin.t_ns)
                 judgement.doubt(Finding(f"no finish report: {name} was not seen through the whole blackout"))
-    cause = "POWER-STATE" if judgement.causes == {"POWER-STATE"} else None
+    cause = shared(evidence, judgement.causes)
     nothing = "nothing is preserved" if evidence.blackouts else "the guest was never frozen"
     return judgement.result(caused_by=cause, nothing=nothing)
 
@@ -49,14 +49,29 @@ def _judge_endpoint(
     done = resets(evidence, function, blackout.begin.t_ns, blackout.end_ns)
     for t_ns, kind in done:
         words = _WORDS.get(kind, f"was reset (kind {kind})") if isinstance(kind, ResetKind) else "was reset"
-        is_by_power = kind == ResetKind.POWER_STATE and evidence.failed("POWER-STATE", function)
+        finding = Finding(f"{name} {words}", t_ns=t_ns, phase=timeline.phase_at(t_ns), bdf=bdf)
         judgement.fail(
-            Finding(f"{name} {words}", t_ns=t_ns, phase=timeline.phase_at(t_ns), bdf=bdf),
-            "POWER-STATE" if is_by_power else None,
+            by_author(finding, author_of(evidence, function, t_ns)),
+            _cause(evidence, function, kind, t_ns),
         )
     for t_ns in _asked(evidence, function, blackout):
         if not any(abs(t_ns - when) <= RESET_NS for when, _ in done):
             judgement.doubt(Finding(f"{name} was told to reset itself, and no reset was recorded", t_ns=t_ns))
+
+
+def _cause(evidence: Evidence, function: FunctionEntry, kind: ResetKind | int, t_ns: int) -> str | None:
+    """The rule whose failure led to a reset: the way to D3hot, or the power of a slot above."""
+    if kind == ResetKind.POWER_STATE:
+        return "POWER-STATE" if evidence.failed("POWER-STATE", function) else None
+    slots = evidence.results.get("SLOT-POWER")
+    if kind != ResetKind.DEVICE or slots is None or not evidence.failed("SLOT-POWER"):
+        return None
+    above = {
+        evidence.timeline.bdf_at(port.index, t_ns)
+        for port in upstream_path(evidence.timeline.functions, function.index)
+    }
+    switched = (f.t_ns for f in slots.findings if f.bdf in above and f.t_ns is not None)
+    return "SLOT-POWER" if any(when <= t_ns + RESET_NS for when in switched) else None
 
 
 def _asked(evidence: Evidence, function: FunctionEntry, blackout: Blackout) -> list[int]:
@@ -89,7 +104,7 @@ def _judge_bridge(
 ) -> None:
     watched = watch(evidence, bridge, blackout, "BRIDGE_CONTROL", "secondary_bus_reset")
     if watched is None:
-        judgement.doubt(Finding(f"the recording does not declare BRIDGE_CONTROL of {bridge.id}"))
+        absent(evidence, judgement, bridge, "BRIDGE_CONTROL", "secondary_bus_reset")
         return
     if known(watched.initial) == 1:
         judgement.doubt(Finding(f"{evidence.name(bridge, blackout.begin.t_ns)} held its bus in reset"))
@@ -112,10 +127,21 @@ RESET: Final = Rule(
     hazards=(3, 61, 63, 64),
     severity="D",
     why="A reset ends DMA, clears COMMAND and the BARs, and loses the state that the device was preserved for.",
-    acceptable="The driver's phase of the series resets its device by design; nothing below the bridge is "
-    "preserved.",
+    acceptable="Nothing below the bridge is preserved. Phase 1 of the VFIO series keeps the file and not the device's "
+    "state: it resets the function by design at freeze (hazard 3) and when the device is opened (61) and closed (63).",
     source="PCIe 6.0 6.6.1, 6.6.2, 7.5.1.3.13; linux drivers/pci/pci.c pcie_flr, "
     "pci_bridge_secondary_bus_reset; drivers/vfio/pci/vfio_pci_core.c",
     planted_fault="DEVCTL.Initiate_FLR of a preserved endpoint written with 1 when it is probed",
     judge=_judge,
+    registers=("DEVCTL.initiate_flr", "BRIDGE_CONTROL.secondary_bus_reset"),
+    writers=(
+        "pcie_flr (drivers/pci/pci.c)",
+        "pci_bridge_secondary_bus_reset (drivers/pci/pci.c)",
+        "vfio_pci_core_enable (drivers/vfio/pci/vfio_pci_core.c)",
+        "vfio_pci_core_disable (drivers/vfio/pci/vfio_pci_core.c)",
+    ),
+    examines="the resets that the endpoint server recorded of each preserved endpoint, and Secondary Bus "
+    "Reset of each bridge above",
+    unknown_when="where a function was told to reset itself and no reset was recorded",
+    vacuous_when="nothing is preserved",
 )

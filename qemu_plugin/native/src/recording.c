@@ -119,7 +119,7 @@ fail:
 	return err;
 }
 
-int recording_attach(const char *path, recording **out)
+int recording_map(const char *path, recording **out)
 {
 	struct prologue first;
 	void *mapping;
@@ -140,12 +140,19 @@ int recording_attach(const char *path, recording **out)
 		goto out;
 	}
 	*out = recording_wrap(mapping, bytes, first.records_offset);
-	err = *out ? recording_prefault(*out) : -ENOMEM;
-	if (!*out)
+	err = *out ? 0 : -ENOMEM;
+	if (err)
 		munmap(mapping, bytes);
 out:
 	close(fd);
 	return err;
+}
+
+int recording_attach(const char *path, recording **out)
+{
+	int err = recording_map(path, out);
+
+	return err ? err : recording_prefault(*out);
 }
 
 void recording_destroy(recording *rec)

@@ -93,6 +93,12 @@ struct recording {
 	int fd;				/* owned; -1 in an attached writer */
 };
 
+/*
+ * As recording_attach, for a writer of little: nothing is prefaulted, so that its first touch of a page is a
+ * minor fault. It claims reserved slots only, so that no touch fails.
+ */
+int recording_map(const char *path, recording **out);
+
 /* Returns the first of `count` adjoining slots, or UINT64_MAX: counted as `events` dropped. */
 static inline uint64_t recording_claim(struct recording *rec, uint64_t count, uint64_t events)
 {

@@ -20,9 +20,9 @@ def stays(story: Story, since_ms: float) -> None:
         lambda e: e.t_ns > at(279) and (e.members is not None or e.tag in ("doorbell", "catch-up", "dump"))
     )
     story.host(280, "stop", bdf="0000:03:00.0")
-    story.agent(282, re=6, ok=True, sequence=157)
+    story.agent(282, re=0, ok=True, sequence=157)
     story.host(283, "ping")
-    story.agent(284, re=7, ok=True, boot_id="a")
+    story.agent(284, re=0, ok=True, boot_id="a")
     story.reconnect()
 
 
@@ -50,7 +50,7 @@ def cancelled() -> Story:
     story = Story()
     stays(story, 149)
     story.host(150, "unpreserve", token=26)
-    story.agent(151, "unpreserve", re=3, ok=True, report="unpreserve", bdf="0000:03:00.0", token=26)
+    story.agent(151, "unpreserve", re=0, ok=True, report="unpreserve", bdf="0000:03:00.0", token=26)
     story.header["experiment"]["expect_guest"] = "cancelled"
     return story
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What an IOMMU does to a preserved device: by its registers, and by where the device's addresses lead."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def result(verdict: Verdict, rule: str) -> Result:
 def judge_all(judge: Judge, tmp_path: Any) -> Judge:
     rules = (*IOMMU_RULES, "IOVA-MAPPING", "DMA-CONTINUITY")
     policy = tmp_path / "iommu-rules.toml"
-    policy.write_text("[rules]\n" + "".join(f'{rule} = "optional"\n' for rule in rules))
+    policy.write_text(f'[[judge]]\nrule = {json.dumps(rules)}\nlevel = "optional"\n')
     return lambda story: judge(story, policy=policy)
 
 

@@ -113,6 +113,29 @@ def test_the_devices_are_those_of_sysfs(host: Host) -> None:
         assert sorted(name for name, _, _ in reply["devices"]) == names
 
 
+def test_the_state_is_told_of_each_function_asked_for_and_of_one_that_is_not_there(host: Host) -> None:
+    functions = Path("/sys/bus/pci/devices")
+    present = sorted(path.name for path in functions.iterdir())[:2] if functions.is_dir() else []
+
+    reply = host.command("state", bdfs=" ".join([*present, "ffff:ff:1f.7"]))
+
+    if not functions.is_dir():
+        assert reply.errno == errno.ENOENT
+        return
+    *told, absent = reply["functions"]
+    assert [entry["bdf"] for entry in told] == present
+    assert absent == {"bdf": "ffff:ff:1f.7", "absent": True}
+    for entry in told:
+        enabled = (functions / entry["bdf"] / "enable").read_text().strip()
+        assert (str(entry["enable"]), "absent" in entry) == (enabled, False)
+
+
+def test_the_state_of_what_is_no_function_is_refused(host: Host) -> None:
+    reply = host.command("state", bdfs="0000:00:00.0 ../../../../etc")
+
+    assert reply.errno == errno.EINVAL
+
+
 def test_the_interrupts_are_sums_of_rows(host: Host) -> None:
     counts = host.command("interrupts")["counts"]
 

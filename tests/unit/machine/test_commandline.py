@@ -9,7 +9,7 @@ from qemu_plugin.experiment.spec import DEFAULT_PORTS
 from qemu_plugin.machine.commandline import Attachment, Machine, arguments
 
 
-def options() -> list[str]:
+def options(plugin: str | None = None) -> list[str]:
     return arguments(
         Machine(
             ports=DEFAULT_PORTS,
@@ -23,6 +23,7 @@ def options() -> list[str]:
             agent_chardev="socket,id=agent,path=/a",
             qmp_socket=Path("/q"),
             trace_log=Path("/t"),
+            plugin=plugin,
         )
     )
 
@@ -64,3 +65,9 @@ def test_the_serial_ports_come_in_the_order_that_the_guest_counts_them() -> None
 def test_the_trace_has_stamps() -> None:
     assert values("-trace") == ["pci_cfg_*"]
     assert values("-msg") == ["timestamp=on"]
+
+
+def test_a_plugin_is_loaded_where_there_is_one() -> None:
+    words = options("/p.so,recording=/r")
+    assert words[words.index("-plugin") + 1] == "/p.so,recording=/r"
+    assert "-plugin" not in options()

@@ -26,6 +26,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LUSCOPE_LINUX_SOURCE", raising=False)
     monkeypatch.setattr("qemu_plugin.machine.runtime.find", lambda: QEMU)
     monkeypatch.setattr("qemu_plugin.machine.runtime.probe", lambda argv, origin: QEMU)
+    monkeypatch.setattr("qemu_plugin.machine.plugin_trial.attempt", lambda argv, plugin: None)
     monkeypatch.setattr("guest_images.build.cached_kernel", kernel)
     monkeypatch.setattr("guest_images.build.cached_initramfs", lambda: Path("/c/initramfs.cpio"))
     monkeypatch.setattr("guest_images.build_tools.missing", lambda needs: [])
@@ -69,6 +70,23 @@ def test_every_check_that_is_not_ok_says_what_to_do(monkeypatch: pytest.MonkeyPa
     assert "apt-get install" in bad["kernel build tools"].remedy
     assert "flex" in bad["kernel build tools"].detail
     assert bad["QEMU"].remedy == "luscope setup"
+
+
+def test_a_qemu_that_does_not_load_the_plugin_is_said_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "QEMU 11.1.3 loads" in by_name()["attribution"].detail
+    monkeypatch.setattr(
+        "qemu_plugin.machine.plugin_trial.attempt", lambda argv, plugin: "version 8 is needed"
+    )
+    check = by_name()["attribution"]
+    assert check.ok
+    assert "no stacks: version 8 is needed" in check.detail
+
+
+def test_a_plugin_that_is_not_compiled_is_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check = by_name()["attribution"]
+    assert not check.ok
+    assert check.remedy == "make setup"
 
 
 def test_build_tools_are_not_missed_when_the_kernel_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,5 +64,5 @@ def test_names_are_unique() -> None:
 
 
 def test_an_unknown_capability_is_refused_by_name() -> None:
-    with pytest.raises(DeclarationError, match="no capability SSVID is known; there are PM, MSI"):
-        type1.describe({"SSVID": 0x40})
+    with pytest.raises(DeclarationError, match="no capability VPD is known; there are PM, MSI"):
+        type1.describe({"VPD": 0x40})

@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: MIT
 import pytest
 
-from pydev.recording.config import (
-    ByteLog,
-    ServerShadow,
-    TraceAccess,
-    TraceShadow,
-    known,
-    possible_widths,
-    trace_shadow,
-)
+from pydev.recording.byte_access import access_of
+from pydev.recording.config import ByteLog, ServerShadow, known, possible_widths
 from pydev.recording.functions import FieldEntry, RegisterEntry
+from pydev.recording.traced import TraceAccess, TraceShadow, trace_shadow
 
 SECONDARY = RegisterEntry("SECONDARY_BUS", 0x19, 1, {})
 COMMAND = RegisterEntry("COMMAND", 4, 2, {"bus_master": FieldEntry("bus_master", 2, 1)})
@@ -124,6 +118,19 @@ def test_bits_that_neither_the_write_nor_its_past_had_are_a_change_that_nobody_w
 def test_a_read_modify_write_is_as_wide_as_its_read_may_be() -> None:
     made = capability(("r", 0xB8, 0x420), ("w", 0xB8, 0))
     assert held(made) == 0
+
+
+STATUS = RegisterEntry(
+    "STATUS", 0x40, 2, {"error": FieldEntry("error", 0, 4, "rw1c"), "state": FieldEntry("state", 8, 8, "ro")}
+)
+
+
+def test_without_widths_too_written_ones_clear_and_read_only_bits_keep() -> None:
+    made = TraceShadow(range(0x40, 0x42), access_of([STATUS]))
+    for t_ns, (verb, value) in enumerate((("r", 0x0305), ("w", 0xFF04), ("w", 0x0400))):
+        made.access(TraceAccess(t_ns, verb == "w", 0x40, value))
+    assert [known(change.after) for change in made.history(STATUS).changes] == [0x0301, 0x0301]
+    assert made.problems == []
 
 
 def test_a_reset_makes_a_written_register_unknown_again() -> None:

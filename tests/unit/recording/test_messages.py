@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from pydev.recording.chains import Chains
+from pydev.recording.event_index import EventIndex
 from pydev.recording.format import Flag, Kind
 from pydev.recording.messages import Text, channel_problems, parse_agent_line, texts
 from pydev.recording.reader import read
@@ -14,6 +16,12 @@ def line(raw: bytes) -> Text:
     return Text(5, Kind.AGENT, False, raw)
 
 
+def lines(path: Path) -> tuple[list[Text], list[str]]:
+    index = EventIndex(read(path))
+    chains = Chains(index)
+    return texts(index, chains), chains.problems
+
+
 @pytest.mark.parametrize("size", [0, 1, 39, 40, 41, 80, 1000])
 def test_a_text_of_any_length_survives_its_chain(tmp_path: Path, size: int) -> None:
     builder = RecordingBuilder({"schema": 1})
@@ -22,7 +30,7 @@ def test_a_text_of_any_length_survives_its_chain(tmp_path: Path, size: int) -> N
     builder.append_text(Kind.AGENT, text[:size], t_ns=2, flags=Flag.TO_GUEST)
     builder.append_text(Kind.CONSOLE, b"after", t_ns=3)
     builder.write(tmp_path / "r.lus")
-    found, problems = texts(read(tmp_path / "r.lus").records)
+    found, problems = lines(tmp_path / "r.lus")
     assert problems == []
     assert [t.raw for t in found] == [b"before", text[:size], b"after"]
     assert found[1].to_guest
@@ -33,7 +41,7 @@ def test_a_chain_that_is_cut_short_is_a_problem(tmp_path: Path) -> None:
     builder.append(Kind.CONSOLE, t_ns=1, size=100)
     builder.append(Kind.CONTINUATION, t_ns=1)
     builder.write(tmp_path / "r.lus")
-    found, problems = texts(read(tmp_path / "r.lus").records)
+    found, problems = lines(tmp_path / "r.lus")
     assert found == []
     assert len(problems) == 2
 
