@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -21,7 +21,6 @@ from typing import Any, Final, Self, TypeAlias
 from pydev.endpoint import Endpoint
 from pydev.pci import CONFIG_REGION, Function
 from pydev.ports import ResetKind
-from pydev.registers import RegisterBank
 from qemu_plugin.errors import RemoteProtocolError, UsageError
 from qemu_plugin.native._core import lib
 from qemu_plugin.native.engine import SERVE_ACCESS, SERVE_RESET, SERVE_VERSION, Engine
@@ -35,22 +34,26 @@ LOG: Final = logging.getLogger(__name__)
 
 INTERRUPT_PIN: Final = 0x3D  # PCIe 6.0 7.5.1.1.13
 _Access: TypeAlias = Callable[..., Any]
+_ALL_ONES: Final = (1 << 64) - 1
+"""What C takes; it cuts a value to the size of its access."""
 _REQUEST: Final = struct.Struct("=QQI")
 """The first members of `struct request` (core.cdef): key, value, is_write."""
 
 
-class _Accesses(dict[int, _Access]):
-    """What to call for each access that came so far, by `request.key`."""
+ACCESSES_KEPT: Final = 4096
 
-    def __init__(
-        self, regions: Mapping[int, RegisterBank], find: Callable[[RegisterBank, int, int], _Access]
-    ) -> None:
-        self._regions = regions
+
+class _Accesses(dict[int, _Access]):
+    """What to call for each access that came so far, by `request.key`; `find` says it for a new one."""
+
+    def __init__(self, find: Callable[[int, int, int], _Access]) -> None:
         self._find = find
 
     def __missing__(self, key: int) -> _Access:
+        if len(self) == ACCESSES_KEPT:  # a client that touches every byte is not to fill memory with them
+            self.clear()
         offset, region, size = key >> 8, key >> 4 & 0xF, key & 0xF
-        found = self[key] = self._find(self._regions[region], offset, size)
+        found = self[key] = self._find(region, offset, size)
         return found
 
 
@@ -94,8 +97,8 @@ class EndpointServer:
         self.port.set_gate(function.gate)
         self.model_errors: list[Exception] = []
         self._lock = threading.Lock()
-        self._readers = _Accesses(function.regions, RegisterBank.reader)
-        self._writers = _Accesses(function.regions, RegisterBank.writer)
+        self._readers = _Accesses(function.reader)
+        self._writers = _Accesses(function.writer)
         self._client: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._wake = -1
@@ -213,7 +216,7 @@ class EndpointServer:
                     if is_write:
                         writers[key](value)
                     else:
-                        value = readers[key]()
+                        value = readers[key]() & _ALL_ONES
             except Exception as error:
                 what = self._model_failed(error)
             else:
