@@ -14,6 +14,7 @@ GROUPS: Final = {
     "region_access": "Region accesses (ratio of a bare C ping-pong on the same CPU)",
     "events": "Recording",
     "streams": "Stream programs",
+    "copies": "DMA by a model",
     "verify_speed": "A verdict on ten million events",
     "attribution": "Booting with the TCG plugin (ratio of booting without)",
 }

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: MIT
-/* A bare request and reply over a UNIX socket: what a served access is compared with. */
+/* Bare requests and replies over a UNIX socket: what a served message is compared with. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "pingpong.cdef"
+
+union control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(sizeof(int))];
+};
 
 static uint64_t now_ns(void)
 {
@@ -27,32 +37,78 @@ static int receive(int fd, uint8_t *buffer, uint32_t bytes)
 	return 0;
 }
 
-int pingpong_serve(int fd, uint32_t request_bytes, uint32_t reply_bytes)
+/* One message with an fd, which is closed. */
+static int receive_fd(int fd, uint8_t *buffer, uint32_t bytes)
 {
-	uint8_t request[256], reply[256] = { 0 };
+	union control control;
+	struct iovec iov = { buffer, bytes };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int passed;
+
+	if (n != (ssize_t)bytes)
+		return n < 0 ? -errno : -ENODATA;
+	if (!c || c->cmsg_type != SCM_RIGHTS)
+		return -EPROTO;
+	memcpy(&passed, CMSG_DATA(c), sizeof(passed));
+	close(passed);
+	return 0;
+}
+
+static int request(int fd, const struct pingpong_message *m)
+{
+	union control control = { .header = {
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+	} };
+	struct iovec iov = { (void *)(uintptr_t)m->request, m->request_bytes };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	ssize_t n;
+
+	if (m->passed_fd < 0) {
+		n = send(fd, m->request, m->request_bytes, MSG_NOSIGNAL);
+	} else {
+		memcpy(CMSG_DATA(&control.header), &m->passed_fd, sizeof(int));
+		n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	}
+	return n == (ssize_t)m->request_bytes ? 0 : n < 0 ? -errno : -EIO;
+}
+
+int pingpong_serve(int fd, const struct pingpong_message *messages, uint32_t message_count)
+{
+	uint8_t buffer[256], reply[256] = { 0 };
 	int err;
 
-	for (;;) {
-		err = receive(fd, request, request_bytes);
+	for (uint32_t i = 0;; i = i + 1 == message_count ? 0 : i + 1) {
+		const struct pingpong_message *m = &messages[i];
+
+		err = m->passed_fd < 0 ? receive(fd, buffer, m->request_bytes)
+				       : receive_fd(fd, buffer, m->request_bytes);
 		if (err)
 			return err;
-		if (send(fd, reply, reply_bytes, MSG_NOSIGNAL) != (ssize_t)reply_bytes)
+		if (send(fd, reply, m->reply_bytes, MSG_NOSIGNAL) != (ssize_t)m->reply_bytes)
 			return -errno;
 	}
 }
 
-int64_t pingpong_call(int fd, const uint8_t *request, uint32_t request_bytes, uint32_t reply_bytes, uint64_t count)
+int64_t pingpong_call(int fd, const struct pingpong_message *messages, uint32_t message_count, uint64_t count)
 {
 	uint64_t began = now_ns();
 	uint8_t reply[256];
-	int err;
 
-	for (uint64_t i = 0; i < count; i++) {
-		if (send(fd, request, request_bytes, MSG_NOSIGNAL) != (ssize_t)request_bytes)
-			return -errno;
-		err = receive(fd, reply, reply_bytes);
-		if (err)
-			return err;
+	for (uint64_t round = 0; round < count; round++) {
+		for (uint32_t i = 0; i < message_count; i++) {
+			int err = request(fd, &messages[i]);
+
+			if (!err)
+				err = receive(fd, reply, messages[i].reply_bytes);
+			if (err)
+				return err;
+		}
 	}
 	return (int64_t)(now_ns() - began);
 }

@@ -1,106 +1,61 @@
 # SPDX-License-Identifier: MIT
-"""Round trips of 4-byte region accesses with recording on, as a ratio of a bare C ping-pong's.
+"""Round trips of 4-byte region accesses, and of what sets memory and interrupts up, with recording on."""
 
-Client and server share one CPU, so that a round trip is two switches and nothing waits for a sleeping core.
-The client loop is the same C for both; batches alternate, and the ratio is the median of the pairs'.
-"""
-
-import contextlib
-import json
+import fcntl
 import os
-import socket
-import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bench.pingpong import library
+from bench.decided import VALUE_OFFSET
+from bench.pingpong import Message
+from bench.round_trips import compare, one_cpu, served
 from bench.table import Figure
-from qemu_plugin.native.recording import RecordingWriter
-from qemu_plugin.vfio_user.client import Client
+from qemu_plugin.vfio_user.device import Irq, SetIrqs, SetIrqsFlag
 from qemu_plugin.vfio_user.header import HEADER_BYTES, Command, command
+from qemu_plugin.vfio_user.memory import DmaMap, DmaUnmap
 from qemu_plugin.vfio_user.region import RegionAccess
 
-BATCH: Final = 2000
-PAIRS: Final = 40
+MODEL: Final = f"{Path(__file__).with_name('decided.py')}:DecidedEndpoint"
+PASSIVE_OFFSET: Final = 0x00
 ACCESS_BYTES: Final = HEADER_BYTES + RegionAccess.LAYOUT.size
-PASSIVE_OFFSET: Final = 0x58  # the stream endpoint's MARK: read and written without a model
-TRAPPED_OFFSET: Final = 0x30  # SEQUENCE: decided in Python
-
-READ: Final = command(1, Command.REGION_READ, RegionAccess(0, PASSIVE_OFFSET, 4).encode())
-WRITE: Final = command(2, Command.REGION_WRITE, RegionAccess(0, PASSIVE_OFFSET, 4, b"mark").encode())
-TRAPPED: Final = command(3, Command.REGION_READ, RegionAccess(0, TRAPPED_OFFSET, 4).encode())
+MAP_BYTES: Final = 2 << 20
 
 
 def figures(directory: Path) -> list[Figure]:
-    """Reads and writes that C answers, and reads that Python decides."""
-    previous = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(previous)})
-    try:
-        with _server(directory) as client:
-            return [
-                _compare(client, "4-byte read, recorded", READ, ACCESS_BYTES + 4, "target 0.85"),
-                _compare(client, "4-byte write, recorded", WRITE, ACCESS_BYTES, "target 0.85"),
-                _compare(client, "4-byte read decided in Python", TRAPPED, ACCESS_BYTES + 4, ""),
-            ]
-    finally:
-        os.sched_setaffinity(0, previous)
+    """What C answers, what Python decides, and what takes fds."""
+    with one_cpu(), served(directory, MODEL) as server:
+        return [
+            compare(server, "4-byte read", [_read(PASSIVE_OFFSET)], "0.97"),
+            compare(server, "4-byte write", [_write(PASSIVE_OFFSET)], "0.97"),
+            compare(server, "4-byte read decided in Python", [_read(VALUE_OFFSET)], "0.80"),
+            compare(server, "4-byte write decided in Python", [_write(VALUE_OFFSET)], "0.80"),
+            compare(server, "map and unmap 2 MiB with its fd", _mapping(), "0.97"),
+            compare(server, "SET_IRQS, one eventfd", [_eventfd()], "0.97"),
+        ]
 
 
-@contextlib.contextmanager
-def _server(directory: Path) -> Iterator[Client]:
-    path, spec = directory / "access.lus", directory / "access.json"
-    recording = RecordingWriter.create(path, {"schema": 1}, capacity=1 << 21, extent=1 << 20)
-    endpoint = {"index": 0, "model": "stream", "socket": str(directory / "access.sock")}
-    spec.write_text(
-        json.dumps({"recording": str(path), "endpoints": [endpoint], "reference_period_us": 1_000_000})
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qemu_plugin.server", str(spec)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        process.stdout.readline()
-        with Client(directory / "access.sock") as client:
-            client.socket.settimeout(None)
-            yield client
-        process.stdin.close()
-    if recording.dropped:
-        raise RuntimeError(f"{recording.dropped} events were dropped: the figures are not of recording")
+def _read(offset: int) -> Message:
+    return Message(command(1, Command.REGION_READ, RegionAccess(0, offset, 4).encode()), ACCESS_BYTES + 4)
 
 
-@contextlib.contextmanager
-def _bare(request_bytes: int, reply_bytes: int) -> Iterator[int]:
-    ours, theirs = socket.socketpair()
-    with ours:
-        arguments = [str(theirs.fileno()), str(request_bytes), str(reply_bytes)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.pingpong", *arguments], pass_fds=[theirs.fileno()]
-        )
-        theirs.close()
-        with process:
-            yield ours.fileno()
-            ours.shutdown(socket.SHUT_RDWR)
+def _write(offset: int) -> Message:
+    access = RegionAccess(0, offset, 4, b"mark").encode()
+    return Message(command(2, Command.REGION_WRITE, access), ACCESS_BYTES)
 
 
-def _compare(client: Client, name: str, request: bytes, reply_bytes: int, note: str) -> Figure:
-    lib: Any = library().lib
-    ratios, served = [], []
-    with _bare(len(request), reply_bytes) as bare:
-        for pair in range(PAIRS + 2):
-            bare_ns = lib.pingpong_call(bare, request, len(request), reply_bytes, BATCH)
-            served_ns = lib.pingpong_call(client.socket.fileno(), request, len(request), reply_bytes, BATCH)
-            if min(bare_ns, served_ns) < 0:
-                raise OSError(-min(bare_ns, served_ns), f"{name}: the round trips broke off")
-            if pair >= 2:
-                ratios.append(bare_ns / served_ns)
-                served.append(served_ns / BATCH)
-    microseconds = statistics.median(served) / 1000
-    return Figure(
-        name, f"{statistics.median(ratios):.2f}", f"of bare C; {microseconds:.1f} us each. {note}".strip()
-    )
+def _mapping() -> list[Message]:
+    ram = os.memfd_create("ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(ram, MAP_BYTES)
+    fcntl.fcntl(ram, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    unmap = DmaUnmap(0, MAP_BYTES).encode()
+    return [
+        Message(command(3, Command.DMA_MAP, DmaMap(0, MAP_BYTES).encode()), HEADER_BYTES, ram),
+        Message(command(4, Command.DMA_UNMAP, unmap), HEADER_BYTES + len(unmap)),
+    ]
+
+
+def _eventfd() -> Message:
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    flags = SetIrqsFlag.DATA_EVENTFD | SetIrqsFlag.ACTION_TRIGGER
+    request = SetIrqs(flags, Irq.MSIX, 0, 1).encode()
+    return Message(command(5, Command.DEVICE_SET_IRQS, request), HEADER_BYTES, fd)

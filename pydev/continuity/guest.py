@@ -85,7 +85,9 @@ def _number_due(timeline: Timeline, blackout: Blackout) -> int:
     return 1 + sum(b.refusal is None for b in timeline.blackouts if b.update < blackout.update)
 
 
-def _miscounted(timeline: Timeline, blackout: Blackout, counted: object, t_ns: int | None = None) -> Shortcoming:
+def _miscounted(
+    timeline: Timeline, blackout: Blackout, counted: object, t_ns: int | None = None
+) -> Shortcoming:
     due = _number_due(timeline, blackout)
     return Shortcoming(f"the kernel counts live update {counted} where this is number {due}", t_ns)
 

@@ -6,7 +6,8 @@ the port hears of each change before the write that made it is answered. Memory 
 the client maps and unmaps BARs by it, so no access arrives here that it forbids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from pydev.errors import DeclarationError
@@ -22,6 +23,7 @@ from pydev.ports import Gate, ResetKind, UpstreamPort
 from pydev.registers import Register, RegisterBank, Write
 
 CONFIG_REGION: Final = 7  # linux include/uapi/linux/vfio.h VFIO_PCI_CONFIG_REGION_INDEX
+_D0: Final = Pmcsr.power_state.insert(0, PowerState.D0)
 
 
 class Function:
@@ -68,6 +70,7 @@ class Function:
         return pending
 
     def _follow_registers(self) -> None:
+        self._power_state_at = self.config.offset_of(Pmcsr) if Pmcsr in self.config else None
         self.config.on_write(Command, self._gate_written)
         if MsixControl in self.config:
             self.config.on_write(MsixControl, self._gate_written)
@@ -123,6 +126,18 @@ class Function:
         if bank is not None and (region == CONFIG_REGION or not self._is_asleep()):
             bank.write(offset, size, value)
 
+    def reader(self, region: int, offset: int, size: int) -> Callable[[], int]:
+        """`region_read` of one place, for a server that reads it often and answers for the power state itself."""
+        if region not in self.regions or type(self).region_read is not Function.region_read:
+            return partial(self.region_read, region, offset, size)
+        return self.regions[region].reader(offset, size)
+
+    def writer(self, region: int, offset: int, size: int) -> Callable[[int], None]:
+        """`region_write` to one place, likewise."""
+        if region not in self.regions or type(self).region_write is not Function.region_write:
+            return partial(self.region_write, region, offset, size)
+        return self.regions[region].writer(offset, size)
+
     def set_pending(self, vector: int, is_pending: bool) -> None:
         """Show an interrupt in the MSI-X pending bits, or take it back."""
         if self._msix is None or not 0 <= vector < self._msix.vectors:
@@ -149,7 +164,8 @@ class Function:
         return gate
 
     def _is_asleep(self) -> bool:
-        return Pmcsr in self.config and self.config.get(Pmcsr.power_state) != PowerState.D0
+        at = self._power_state_at
+        return at is not None and self.config.image[at] & Pmcsr.power_state.mask != _D0
 
     def _tell_gate(self) -> None:
         if self._port is not None:

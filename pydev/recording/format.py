@@ -80,7 +80,7 @@ class Kind(IntEnum):
     """Config bytes that the device changed by itself: address, size 4, extra = before, aux = after."""
     DMA_WRITE = 4
     """address = iova, size, value = sequence (stream) or first 8 bytes, extra = generation | engine << 32,
-    aux = checksum word (stream) or CRC-32. BLOCKED: error = Gate reasons, nothing reached memory."""
+    aux = checksum word (stream) or a digest of both ends. BLOCKED: error = Gate reasons, nothing reached memory."""
     DMA_READ = 5
     """As DMA_WRITE; value = first 8 bytes read."""
     INTERRUPT = 6

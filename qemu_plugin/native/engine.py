@@ -22,6 +22,7 @@ class Bindable(Protocol):
     """What of a register bank the engine needs: to work on memory that C reads too."""
 
     size: int
+    declared_bytes: int
 
     def rebind(
         self,
@@ -62,13 +63,14 @@ class Engine:
         self.recording = recording
         self.raw = ffi.gc(out[0], lib.engine_destroy)
         self.request = lib.engine_request(self.raw)
+        self.request_bytes = memoryview(ffi.buffer(self.request))
         self._storage: list[Any] = []
 
     def bind(self, region: int, bank: Bindable) -> None:
         """Serve `region` from memory shared with `bank`."""
         storage = [ffi.new("uint8_t[]", bank.size + BANK_SLACK_BYTES) for _ in range(5)]
         bank.rebind(*(memoryview(ffi.buffer(buffer, bank.size)) for buffer in storage))
-        c_bank = ffi.new("struct bank *", [bank.size, *storage])
+        c_bank = ffi.new("struct bank *", [bank.size, bank.declared_bytes, *storage])
         check(lib.engine_region(self.raw, region, c_bank), f"region {region} of {bank.size} bytes")
         self._storage.extend(storage)
 

@@ -11,10 +11,12 @@ import os
 import select
 import socket
 import stat
+import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from pydev.endpoint import Endpoint
 from pydev.pci import CONFIG_REGION, Function
@@ -31,7 +33,30 @@ from qemu_plugin.vfio_user.version import Version, answer
 LOG: Final = logging.getLogger(__name__)
 
 INTERRUPT_PIN: Final = 0x3D  # PCIe 6.0 7.5.1.1.13
-NUMBER_BYTES_MAX: Final = 8
+_Access: TypeAlias = Callable[..., Any]
+_ALL_ONES: Final = (1 << 64) - 1
+"""What C takes; it cuts a value to the size of its access."""
+_REQUEST: Final = struct.Struct("=QQI")
+"""The first members of `struct request` (core.cdef): key, value, is_write."""
+
+
+ACCESSES_KEPT: Final = 4096
+
+
+class _Accesses(dict[int, _Access]):
+    """What to call for each access that came so far, by `request.key`; `find` says it for a new one."""
+
+    def __init__(self, find: Callable[[int, int, int], _Access]) -> None:
+        self._find = find
+
+    def __missing__(self, key: int) -> _Access:
+        if len(self) == ACCESSES_KEPT:  # a client that touches every byte is not to fill memory with them
+            self.clear()
+        offset, region, size = key >> 8, key >> 4 & 0xF, key & 0xF
+        found = self[key] = self._find(region, offset, size)
+        return found
+
+
 BACKLOG: Final = 8
 SOCKET_PATH_BYTES_MAX: Final = 107  # linux include/uapi/linux/un.h UNIX_PATH_MAX, less the NUL
 
@@ -72,6 +97,8 @@ class EndpointServer:
         self.port.set_gate(function.gate)
         self.model_errors: list[Exception] = []
         self._lock = threading.Lock()
+        self._readers = _Accesses(function.reader)
+        self._writers = _Accesses(function.writer)
         self._client: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._wake = -1
@@ -135,6 +162,7 @@ class EndpointServer:
 
     def _serve_clients(self) -> None:
         assert self._listener is not None
+        lib.thread_prefer_batch()  # a round trip is two switches then, and not three
         ready = select.poll()
         ready.register(self._listener, select.POLLIN)
         ready.register(self._wake, select.POLLIN)
@@ -161,7 +189,9 @@ class EndpointServer:
             if not poll.poll(0):
                 result = lib.engine_serve(raw)
             while result > 0:
-                result = self._answer(result)
+                result = self._answer_accesses(result)
+                if result > 0:
+                    result = self._answer(result)
         finally:
             with self._lock:
                 self._client = None
@@ -169,12 +199,36 @@ class EndpointServer:
         if result < 0:
             LOG.info("%s: client disconnected: %s", self.socket_path, os.strerror(-result))
 
+    def _answer_accesses(self, what: int) -> int:
+        """Answer accesses of up to 8 bytes as long as no other message comes; returns what came then.
+
+        Everything is at hand in locals and looked up once, as the guest waits for each of them.
+        """
+        raw, reply, lock = self.engine.raw, lib.engine_reply, self._model_lock
+        request, unpack = self.engine.request_bytes, _REQUEST.unpack_from
+        readers, writers = self._readers, self._writers
+        while what == SERVE_ACCESS:
+            key, value, is_write = unpack(request)
+            if not key:
+                return what
+            try:
+                with lock:
+                    if is_write:
+                        writers[key](value)
+                    else:
+                        value = readers[key]() & _ALL_ONES
+            except Exception as error:
+                what = self._model_failed(error)
+            else:
+                what = reply(raw, value)
+        return what
+
     def _answer(self, what: int) -> int:
         """Answer one message and serve on; all that a model or a peer can do wrong becomes an errno here."""
         raw = self.engine.raw
         try:
             if what == SERVE_ACCESS:
-                return self._answer_access()
+                return self._answer_wide_access()
             if what == SERVE_RESET:
                 with self._model_lock:
                     self._function.reset(ResetKind.DEVICE)
@@ -185,26 +239,22 @@ class EndpointServer:
             LOG.warning("%s: %s", self.socket_path, error)
             return int(lib.engine_reply_error(raw, error.errno))
         except Exception as error:
-            # A model's own mistake. The guest gets an error as from broken hardware, the user the traceback.
-            LOG.exception("%s: the model failed", self.socket_path)
-            self.model_errors.append(error)
-            return int(lib.engine_reply_error(raw, errno.EIO))
+            return self._model_failed(error)
         return int(lib.engine_reply_bytes(raw, payload, len(payload)))
 
-    def _answer_access(self) -> int:
+    def _model_failed(self, error: Exception) -> int:
+        """A model's own mistake. The guest gets an error as from broken hardware, the user the traceback."""
+        LOG.error("%s: the model failed", self.socket_path, exc_info=error)
+        self.model_errors.append(error)
+        return int(lib.engine_reply_error(self.engine.raw, errno.EIO))
+
+    def _answer_wide_access(self) -> int:
         raw, request, function = self.engine.raw, self.engine.request, self._function
         region, offset, size = request.region, request.offset, request.size
         if request.is_write:
             with self._model_lock:
-                if size <= NUMBER_BYTES_MAX:
-                    function.region_write(region, offset, size, request.value)
-                else:
-                    write_wide(function.region_write, region, offset, self.engine.data())
+                write_wide(function.region_write, region, offset, self.engine.data())
             return int(lib.engine_reply(raw, 0))
-        if size <= NUMBER_BYTES_MAX:
-            with self._model_lock:
-                value = function.region_read(region, offset, size)
-            return int(lib.engine_reply(raw, value & ((1 << 8 * size) - 1)))
         with self._model_lock:
             data = read_wide(function.region_read, region, offset, size)
         return int(lib.engine_reply_bytes(raw, data, size))

@@ -102,10 +102,19 @@ static void file_bury(struct dma_table *t, struct dma_file *f)
 	t->dead[t->deads++] = f;
 }
 
+void dma_table_release_idle(struct dma_table *t)
+{
+	if (t->idle)
+		file_bury(t, t->idle);
+	t->idle = NULL;
+}
+
 static void file_put(struct dma_table *t, struct dma_file *f)
 {
-	if (f && !--f->references)
-		file_bury(t, f);
+	if (!f || --f->references)
+		return;
+	dma_table_release_idle(t);
+	t->idle = f;
 }
 
 void dma_table_reap(struct dma_table *t)
@@ -263,10 +272,13 @@ int dma_table_map(struct dma_table *t, const struct dma_range *range)
 	leaf->range[i] = *range;
 	leaf->count++;
 	t->ranges++;
-	if (range->file)
+	if (range->file) {
 		range->file->references++;
+		if (range->file == t->idle)
+			t->idle = NULL;
+	}
 out:
-	if (err && range->file && !range->file->references)
+	if (err && range->file && !range->file->references && range->file != t->idle)
 		file_bury(t, range->file);
 	return err;
 }
@@ -315,6 +327,7 @@ void dma_table_clear(struct dma_table *t)
 		free(leaf);
 	}
 	t->ranges = 0;
+	dma_table_release_idle(t);
 }
 
 void dma_table_deinit(struct dma_table *t)

@@ -54,6 +54,7 @@ struct dma_table {
 	uint32_t ranges;
 	struct dma_file **file;		/* files with references; owned */
 	uint32_t files, files_room;
+	struct dma_file *idle;		/* the last to lose its ranges: mapped again, as often as not */
 	struct dma_file **dead;		/* files without, until dma_table_reap() unmaps them; owned */
 	uint32_t deads, deads_room;
 };
@@ -65,6 +66,8 @@ int dma_table_map(struct dma_table *t, const struct dma_range *range);
 /* Removes the ranges inside [iova, iova + size), which may be none; -EINVAL cuts one in two. */
 int dma_table_unmap(struct dma_table *t, uint64_t iova, uint64_t size);
 void dma_table_clear(struct dma_table *t);
+/* Gives up the file that is kept for the next mapping. */
+void dma_table_release_idle(struct dma_table *t);
 /* Unmaps files that lost their last range: outside the lock, as it may take milliseconds. */
 void dma_table_reap(struct dma_table *t);
 void dma_table_deinit(struct dma_table *t);

@@ -66,7 +66,7 @@ struct engine {
 
 	int fd;				/* borrowed; -1: no client */
 	bool is_negotiated;
-	bool is_snapshot;
+	bool is_deciding;		/* a model: the resets that it notes are recorded behind the access */
 	uint32_t have, pos;		/* rx[pos, have) is received and not yet parsed */
 	int fds[WIRE_FDS_MAX];		/* owned until a message takes them */
 	uint32_t fd_count;
@@ -79,7 +79,7 @@ struct engine {
 	struct msghdr msg;
 	struct iovec iov;
 	uint8_t control[CMSG_SPACE(sizeof(int) * WIRE_FDS_MAX)] __attribute__((aligned(16)));
-	uint8_t snapshot[CONFIG_BYTES_MAX];
+	uint8_t recorded[CONFIG_BYTES_MAX];	/* configuration space as the record has it */
 	uint8_t rx[RX_BYTES] __attribute__((aligned(64)));
 	uint8_t tx[WIRE_MESSAGE_MAX] __attribute__((aligned(64)));
 };
@@ -113,7 +113,6 @@ int region_check(const struct engine *e, const struct wire_access *a);
 void region_finish_read(struct engine *e, uint64_t value);
 void region_finish_write(struct engine *e);
 void region_finish_error(struct engine *e, int error);
-void region_snapshot(struct engine *e);
 void region_record_updates(struct engine *e, uint32_t skip_offset, uint32_t skip_bytes);
 
 #endif

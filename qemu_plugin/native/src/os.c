@@ -42,6 +42,13 @@ int thread_prefer_realtime(void)
 	return -EPERM;
 }
 
+int thread_prefer_batch(void)
+{
+	struct sched_param none = { .sched_priority = 0 };
+
+	return sched_setscheduler(0, SCHED_BATCH | SCHED_RESET_ON_FORK, &none) ? -errno : 0;
+}
+
 int process_die_with_parent(void)
 {
 	return prctl(PR_SET_PDEATHSIG, SIGKILL) ? -errno : 0;

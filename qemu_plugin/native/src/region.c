@@ -45,14 +45,13 @@ static inline void record_access(struct engine *e, uint16_t kind, uint16_t flags
 static int ask_python(struct engine *e, const struct wire_access *a, uint64_t t_ns, const uint8_t *data)
 {
 	e->request = (struct request){
-		.offset = a->offset, .region = a->region, .size = a->count, .is_write = data != NULL,
+		.key = a->count <= 8 ? a->offset << 8 | a->region << 4 | a->count : 0, .offset = a->offset, .region = a->region, .size = a->count, .is_write = data != NULL,
 		.value = data ? load_bytes(data, a->count) : 0, .data = data,
 	};
 	e->pending.access = *a;
 	e->pending.t_ns = t_ns;
 	e->pending.before = load_bytes(e->region[a->region].image + a->offset, a->count);
-	if (data)
-		region_snapshot(e);
+	e->is_deciding = data != NULL;
 	return SERVE_ACCESS;
 }
 
@@ -112,6 +111,8 @@ int region_write(struct engine *e, const struct wire_access *a, const uint8_t *d
 		return ask_python(e, a, t_ns, data);
 	before = load_bytes(b->image + a->offset, a->count);
 	apply(b, a->offset, a->count, data);
+	if (unlikely(a->region == WIRE_REGION_CONFIG))
+		memcpy(e->recorded + a->offset, b->image + a->offset, a->count);
 	record_access(e, KIND_REGION_WRITE, 0, 0, t_ns, a, load_bytes(data, a->count), before,
 		      load_bytes(b->image + a->offset, a->count));
 	return 0;
@@ -139,7 +140,7 @@ void region_finish_write(struct engine *e)
 
 	record_access(e, KIND_REGION_WRITE, FLAG_TRAPPED, 0, e->pending.t_ns, a, e->request.value,
 		      e->pending.before, load_bytes(e->region[a->region].image + a->offset, a->count));
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	for (uint32_t i = 0; i < e->resets_noted; i++)
 		recording_put(e->rec, (struct event){
 			.t_ns = now_ns(), .kind = KIND_RESET, .function = e->function, .value = e->reset_noted[i],
@@ -148,25 +149,17 @@ void region_finish_write(struct engine *e)
 	region_record_updates(e, is_config ? (uint32_t)a->offset : 0, is_config ? a->count : 0);
 }
 
-void region_snapshot(struct engine *e)
-{
-	const struct bank *b = &e->region[WIRE_REGION_CONFIG];
-
-	memcpy(e->snapshot, b->image, b->size);
-	e->is_snapshot = true;
-}
-
-/* Every dword that changed since the snapshot, leaving out the bytes that the access itself wrote. */
+/* Every dword that is not as the record has it, leaving out the bytes that the access itself wrote. */
 void region_record_updates(struct engine *e, uint32_t skip_offset, uint32_t skip_bytes)
 {
 	const struct bank *b = &e->region[WIRE_REGION_CONFIG];
 
 	if (skip_bytes && skip_offset < b->size)
-		memcpy(e->snapshot + skip_offset, b->image + skip_offset, skip_bytes);
-	if (!b->size || !memcmp(e->snapshot, b->image, b->size))
+		memcpy(e->recorded + skip_offset, b->image + skip_offset, skip_bytes);
+	if (!b->declared || !memcmp(e->recorded, b->image, b->declared))
 		return;
-	for (uint32_t offset = 0; offset + 4 <= b->size; offset += 4) {
-		uint64_t before = load_bytes(e->snapshot + offset, 4), after = load_bytes(b->image + offset, 4);
+	for (uint32_t offset = 0; offset + 4 <= b->declared; offset += 4) {
+		uint64_t before = load_bytes(e->recorded + offset, 4), after = load_bytes(b->image + offset, 4);
 
 		if (before != after)
 			recording_put(e->rec, (struct event){
@@ -174,13 +167,16 @@ void region_record_updates(struct engine *e, uint32_t skip_offset, uint32_t skip
 				.region = WIRE_REGION_CONFIG, .address = offset, .extra = before, .aux = after,
 			});
 	}
+	memcpy(e->recorded, b->image, b->declared);
 }
 
 int engine_region(engine *e, uint32_t region, const struct bank *bank)
 {
-	if (region >= WIRE_REGIONS || (region == WIRE_REGION_CONFIG && bank->size > CONFIG_BYTES_MAX))
+	if (region >= WIRE_REGIONS || bank->declared > bank->size || (region == WIRE_REGION_CONFIG && bank->size > CONFIG_BYTES_MAX))
 		return -EINVAL;
 	e->region[region] = *bank;
+	if (region == WIRE_REGION_CONFIG)
+		memcpy(e->recorded, bank->image, bank->size);
 	return 0;
 }
 

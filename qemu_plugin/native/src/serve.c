@@ -121,7 +121,7 @@ static int reset(struct engine *e, const struct wire_header *h)
 {
 	e->pending.header = *h;
 	e->pending.t_ns = now_ns();
-	region_snapshot(e);
+	e->is_deciding = true;
 	return SERVE_RESET;
 }
 
@@ -280,6 +280,15 @@ static inline int access_command(struct engine *e, const struct wire_header *h)
 	return connection_reply(e, h, (uint32_t)sizeof(a) + (is_write ? 0 : a.count));
 }
 
+/* A file is kept mapped only for a client that unmaps and maps in turn. */
+static __attribute__((noinline)) void release_idle(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	dma_table_release_idle(&e->dma);
+	pthread_mutex_unlock(&e->lock);
+	dma_table_reap(&e->dma);
+}
+
 int engine_serve(engine *e)
 {
 	for (;;) {
@@ -297,6 +306,8 @@ int engine_serve(engine *e)
 				return result == -ENODATA ? 0 : result;
 			continue;
 		}
+		if (unlikely(e->dma.idle) && h->command != WIRE_DMA_MAP)
+			release_idle(e);
 		e->pos += h->size;
 		if (likely(h->command == WIRE_REGION_READ || h->command == WIRE_REGION_WRITE))
 			result = access_command(e, h);
@@ -364,7 +375,7 @@ int engine_reply_error(engine *e, int error)
 	if (e->pending.header.command != WIRE_VERSION && e->pending.header.command != WIRE_DEVICE_RESET)
 		region_finish_error(e, error);
 	e->pending.multi = NULL;
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	e->resets_noted = 0;
 	result = connection_reply_error(e, &e->pending.header, error);
 	return result ? result : engine_serve(e);
@@ -378,7 +389,7 @@ int engine_reply_reset(engine *e)
 		.t_ns = e->pending.t_ns, .kind = KIND_RESET, .function = e->function, .value = 1,
 	});
 	e->resets_noted = 0;
-	e->is_snapshot = false;
+	e->is_deciding = false;
 	region_record_updates(e, 0, 0);
 	result = connection_reply(e, &e->pending.header, 0);
 	return result ? result : engine_serve(e);

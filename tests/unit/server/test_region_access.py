@@ -173,3 +173,27 @@ def test_a_models_mistake_is_an_io_error_for_the_guest_and_the_server_lives_on(
     assert caught.value.errno == errno.EIO
     assert [type(error) for error in server.model_errors] == [ZeroDivisionError]
     assert errno.EIO in events(Kind.REGION_WRITE)["error"]
+
+
+class Overriding(StreamEndpoint):
+    """A model that has accesses of its own, for whole regions."""
+
+    def region_read(self, region: int, offset: int, size: int) -> int:
+        return 0x1234_5678_9ABC if region == BAR0 else super().region_read(region, offset, size)
+
+
+def test_a_model_that_decides_every_access_of_a_region_is_asked(
+    serve: Callable[[Function], EndpointServer],
+) -> None:
+    with Client(serve(Overriding()).socket_path) as client:
+        assert client.read(BAR0, SEQUENCE) == 0x5678_9ABC
+        assert client.read(BAR0, SEQUENCE, 2) == 0x9ABC
+
+
+def test_a_client_that_touches_every_byte_of_what_a_model_decides_is_still_answered(
+    serve: Callable[[Function], EndpointServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qemu_plugin.server.endpoint_server.ACCESSES_KEPT", 2)
+    with Client(serve(StreamEndpoint()).socket_path) as client:
+        for size in (1, 2, 4, 1, 2, 4):
+            assert client.read(BAR0, SEQUENCE, size) == 1
