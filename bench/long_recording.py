@@ -40,7 +40,9 @@ _LATER_MS: Final = {EP0: 0.0, EP1: 0.3}
 _HOLDS_MS: Final = {119.5: 0.05, 140: 0.45, 240: 0.5}
 """Where the story is held, for how much of the time: while the streams are refused, while the guest runs as
 usual, and before the incoming kernel's agent is there."""
-_START_MS, _STOP_MS = 119.0, STOP + 1.5
+_START_MS: Final = 119.0
+_STOP_MS: Final = {EP0: STOP + 1.5, EP1: STOP + 2.3}
+"""After the host's order to stop the endpoint's stream."""
 _GATES: Final = (
     (120, Gate.BUS_MASTER_OFF),
     (121, Gate(0)),
@@ -72,7 +74,7 @@ class Clock:
 def build(path: Path, events: int) -> None:
     """Write a recording of about `events` events; fewer than a story's 100,000 cannot be asked for."""
     a_ms = 2 * 1_000_000 / PERIOD_NS * (1 + 1 / INTERRUPT_EVERY) + 1_000_000 / POLL_NS + 1_000_000 / TICK_NS
-    story_ms = _STOP_MS - _START_MS
+    story_ms = _STOP_MS[EP0] - _START_MS
     clock = Clock(round(max(0.0, events / a_ms - story_ms) * 1_000_000))
     streams = {function: _stream(function, clock) for function in FRAMES}
     story = _story(clock, streams)
@@ -114,10 +116,12 @@ def _story(clock: Clock, streams: dict[int, Records]) -> Story:
         stream = {"pages": len(frames), "period_ns": PERIOD_NS}
         story.header["functions"][function] |= {"preserve": True, "stream": stream}
         _tell_engine(story, function, len(streams[function]))
+        for event in story.events:
+            if event.kind == Kind.INTERRUPT and event.fields["function"] == function:
+                event.fields["value"] = len(streams[function]) // INTERRUPT_EVERY + 1
     for event in story.events:
         event.t_ns = clock.moved(event.t_ns)
     _tell_pages(story, streams)
-    _renumber_replies(story)
     story.trailer["closed_ns"] = clock.moved(story.trailer["closed_ns"])
     writes = sum(event.kind == Kind.TRACE_WRITE for event in story.events)
     story.trailer["trace"] = {"writes": writes}
@@ -149,7 +153,7 @@ def _tell_second_driver(story: Story) -> None:
     story.agent(117, "preserve", report="preserve", **told)
     story.host(257, "retrieve", session="s", **own)
     story.agent(258, "retrieve", report="retrieve", **told)
-    story.host(STOP + 0.1, "stop", bdf=_NAMES[EP1])
+    story.host(STOP + 2.1, "stop", bdf=_NAMES[EP1])
     story.agent(STOP + 2.5, re=0, ok=True)
     story.host(STOP + 5.1, "check", bdf=_NAMES[EP1])
     story.agent(STOP + 5.5, "check", report="check", **told)
@@ -165,7 +169,7 @@ def _tell_engine(story: Story, function: int, count: int) -> None:
         page = {"value": number, "address": frame << 12, "size": PAGE_BYTES}
         story.add(_START_MS, Kind.ENGINE_PAGE, function=function, tag="engine", **page)
     story.add(
-        _STOP_MS,
+        _STOP_MS[function],
         Kind.ENGINE,
         function=function,
         value=0,
@@ -197,25 +201,12 @@ def _tell_pages(story: Story, streams: dict[int, Records]) -> None:
             event.members |= check_members(ring)
 
 
-def _renumber_replies(story: Story) -> None:
-    """Each reply answers the command just before it, whose number depends on all the lines before."""
-    number = 0
-    for event in sorted((e for e in story.events if e.members is not None), key=lambda e: e.t_ns):
-        assert event.members is not None
-        if event.members.get("event") == "hello":
-            number = 0
-        elif event.fields["flags"] & Flag.TO_GUEST:
-            number += 1
-        elif "re" in event.members:
-            event.members["re"] = number
-
-
 # ------------------------------------------------------------------ the batches
 
 
 def _stream(function: int, clock: Clock) -> Records:
     """Every transaction of an endpoint's stream, refused ones included."""
-    begin, end = clock.at(_START_MS), clock.at(_STOP_MS)
+    begin, end = clock.at(_START_MS), clock.at(_STOP_MS[function])
     count = (end - begin) // PERIOD_NS
     late = np.random.default_rng(SEED + function).integers(0, LATENESS_NS, count)
     sequence = np.arange(1, count + 1, dtype=np.uint64)

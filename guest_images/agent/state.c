@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the kernel believes of PCI functions, as sysfs shows it without asking them: a host holds it
- * against what their registers hold. Left out is what sysfs reads from the function itself (link speed
- * and width, the bus numbers of a bridge), and what no register could contradict (d3cold_allowed,
- * broken_parity_status). Devices are at work meanwhile, so it has to be quick: one open, read and close
- * for each attribute, relative to the function's directory.
+ * against what their registers hold. Left out is what sysfs reads from the function itself (link
+ * speed and width, the bus numbers of a bridge), and what no register could contradict
+ * (d3cold_allowed, broken_parity_status). Devices are at work meanwhile, so it has to be quick: one
+ * open, read and close for each attribute, relative to the function's directory.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -100,8 +100,8 @@ static void put_resources(int function)
 
 		if (!flags)
 			continue;
-		put_text("%s[%d,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]", is_first ? "" : ",", index, start,
-			 end - start + 1, flags);
+		put_text("%s[%d,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]", is_first ? "" : ",", index,
+			 start, end - start + 1, flags);
 		is_first = false;
 	}
 	put_text("]");

@@ -21,6 +21,10 @@ RESET_NS: Final = 5_000_000
 _SLOW_RESET_NS: Final = 1_000_000_000
 """What a reset changes is recorded no later than this after it, however loaded the host is."""
 
+SLOW_CLIENT_NS: Final = 100_000_000
+"""The client's writes around a reset are no further from it than this, and it hears of a bus reset within this time,
+however loaded the host is."""
+
 
 def resets(
     evidence: Evidence, function: FunctionEntry, begin_ns: int, end_ns: int
@@ -82,11 +86,18 @@ def reset_cause(evidence: Evidence, function: FunctionEntry, change: Change) -> 
     if change.cause == "bus reset":
         return "RESET" if evidence.failed("RESET") else None
     if change.cause == "write":  # the client's own, of its reset sequence: nobody reset by the guest's
-        found = resets(evidence, function, change.t_ns - RESET_NS, change.t_ns + RESET_NS)
+        reach_ns = _slack_ns(evidence, change)
+        found = resets(evidence, function, change.t_ns - reach_ns, change.t_ns + reach_ns)
         is_clients = any(kind == ResetKind.DEVICE for _, kind in found)
         return "RESET" if is_clients and evidence.failed("RESET") else None
     is_own = change.cause == "device" and is_at_reset(evidence, function, change.t_ns)
     return "RESET" if is_own else None
+
+
+def _slack_ns(evidence: Evidence, change: Change) -> int:
+    """How far from a reset a write may be and still belong to it: what no guest has made belongs to some reset."""
+    is_nobodys = evidence.timeline.has_plugin and change.writer is None
+    return SLOW_CLIENT_NS if is_nobodys else RESET_NS
 
 
 def shared(evidence: Evidence, causes: Iterable[str | None]) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES, SLOTS_PER_PAGE, slot_words
+from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES, SLOTS_PER_PAGE, slot_checksums
 from pydev.recording.format import Flag, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.timeline import Slots, Timeline
@@ -118,8 +118,7 @@ def _transactions(timeline: Timeline, program: Program, slots: Slots) -> Iterato
         if (t_ns < _due_ns(program, value)).any():
             yield f"a transaction of {name} came before it was due"
             return
-        words = slot_words(t_ns, extra, address, value, len(program.pages) * SLOTS_PER_PAGE)
-        if (words[:, 6] != aux).any():
+        if (slot_checksums(t_ns, extra, address, value, len(program.pages) * SLOTS_PER_PAGE) != aux).any():
             yield f"a transaction of {name} has another checksum than its slot"
             return
     if program.next_sequence not in (None, due):

@@ -170,8 +170,7 @@ def gaps(facts: StreamFacts, begin_ns: int, end_ns: int) -> tuple[Gap, ...]:
         edges, positions = np.append(begin_ns, edges), np.append(-1, positions)
     if edges[-1] < end_ns:
         edges, positions = np.append(edges, end_ns), np.append(positions, len(facts.slots))
-    blocked_before = np.concatenate(([0], np.cumsum(facts.is_blocked)))
-    counts = blocked_before[positions[1:]] - blocked_before[positions[:-1] + 1]
+    counts = np.diff(positions) - 1  # whatever lies between two good transactions was refused
     lengths = np.diff(edges)
     # Every span with a refusal, and the longest of all.
     wanted = set(np.flatnonzero(counts).tolist()) | {int(np.argmax(lengths))} if len(lengths) else set()

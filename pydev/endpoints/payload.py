@@ -76,6 +76,20 @@ def slot_words(
     return words
 
 
+def slot_checksums(
+    t_ns: "Words", extra: "Words", address: "Words", sequence: "Words", slot_count: int
+) -> "Words":
+    """Word 6 of the slots of many records at once: all that their record holds of it."""
+    import numpy as np
+
+    words = t_ns ^ extra
+    words ^= (sequence - np.uint64(1)) % np.uint64(slot_count)
+    words ^= address
+    words ^= sequence * np.uint64(PHI)
+    words ^= ~sequence
+    return words
+
+
 def ring_words(
     t_ns: "Words", extra: "Words", address: "Words", sequence: "Words", slot_count: int
 ) -> "Words":

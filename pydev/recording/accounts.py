@@ -2,7 +2,7 @@
 """What each witness of the guest's config writes has put into a recording, function by function."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -11,11 +11,13 @@ import numpy.typing as npt
 from pydev.recording.event_index import Slots
 from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Kind, PluginWay, ResetKind
 from pydev.recording.functions import FunctionEntry
-from pydev.recording.joining import Accounts, FunctionAgreement, Write, agree
+from pydev.recording.joining import CLOCK_SLACK_NS, Accounts, FunctionAgreement, Write, agree
 from pydev.recording.names import register_names
 from pydev.recording.plugin import PluginWrite
 
-_RESET_SEQUENCE_NS: Final = 5_000_000
+_CLOCK_SAMPLES_NS: Final = 100_000
+"""What the offset between the two clocks is measured to within, and more: it changes by steps alone."""
+_RESET_SEQUENCE_NS: Final = 30_000_000
 """QEMU's writes of a reset sequence come no earlier than this before DEVICE_RESET."""
 _BARS: Final = range(0x10, 0x28)
 _ROM: Final = 0x30
@@ -86,10 +88,22 @@ class Agreement:
         return max(0, -min(leads)) + abs(int(np.median(leads)))
 
 
-def agreement(timeline: Events, running_ns: int | None) -> Agreement:
-    """Every witness's account, joined. `running_ns` is when QMP said that the machine runs."""
-    functions = {entry.index: agree(_accounts(timeline, entry, running_ns)) for entry in timeline.functions}
-    return Agreement(functions, tuple(map(agree, _foreign(timeline))), tuple(_problems(timeline)))
+def agreement(timeline: Events, running_ns: int | None, clock_step_ns: int) -> Agreement:
+    """Every witness's account, joined.
+
+    `running_ns` is when QMP said that the machine runs; `clock_step_ns` how much the trace's clock was stepped.
+    """
+    slack_ns = min(clock_step_ns + _CLOCK_SAMPLES_NS, CLOCK_SLACK_NS)
+    accounts = [_accounts(timeline, entry, running_ns) for entry in timeline.functions]
+    functions = {
+        entry.index: _agree(a, slack_ns) for entry, a in zip(timeline.functions, accounts, strict=True)
+    }
+    foreign = tuple(_agree(one, slack_ns) for one in _foreign(timeline))
+    return Agreement(functions, foreign, tuple(_problems(timeline)))
+
+
+def _agree(accounts: Accounts, slack_ns: int) -> FunctionAgreement:
+    return agree(replace(accounts, clock_slack_ns=slack_ns))
 
 
 def _accounts(timeline: Events, entry: FunctionEntry, running_ns: int | None) -> Accounts:
@@ -200,14 +214,14 @@ def _untraced(
 ) -> Mapping[int, bool]:
     """Which of the plugin's writes QEMU has no line for.
 
-    These go through the window to an absent function, or beyond the end of a small config space
-    (QEMU hw/pci/pcie_host.c pcie_mmcfg_data_write, hw/pci/pci_host.c pci_host_config_write_common).
+    These go through the window to an absent function, or beyond the end of a small config space, or to a function
+    without power (QEMU hw/pci/pcie_host.c pcie_mmcfg_data_write, hw/pci/pci_host.c pci_host_config_write_common).
     """
     is_large = any(write.offset >= _CONVENTIONAL_BYTES for write in trace)
     return {
-        position: not is_present or (write.offset >= _CONVENTIONAL_BYTES and not is_large)
+        position: write.is_dark or not is_present or (write.offset >= _CONVENTIONAL_BYTES and not is_large)
         for position, write in enumerate(plugin)
-        if write.way == PluginWay.ECAM
+        if write.is_dark or write.way == PluginWay.ECAM
     }
 
 

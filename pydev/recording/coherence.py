@@ -64,11 +64,15 @@ def _marks(timeline: "Timeline") -> Iterator[str]:
     started, running, exited = (found[0] for found in times)
     if not started <= running <= exited:
         yield "QEMU was not started, running and gone in that order"
-    early = timeline.of_kinds((Kind.TRACE_READ, Kind.TRACE_WRITE, Kind.PLUGIN_WRITE))
-    if (
-        len(early) and int(timeline.t_ns[early].min()) < running - OUT_OF_ORDER_NS
-    ):  # QMP tells of it afterwards
+    traced = timeline.t_ns[timeline.of_kinds((Kind.TRACE_READ, Kind.TRACE_WRITE, Kind.PLUGIN_WRITE))]
+    heard = timeline.t_ns[timeline.of_kind(Kind.AGENT)]
+    if len(traced) and int(traced.min()) < running - OUT_OF_ORDER_NS:  # QMP tells of it afterwards
         yield "the guest accessed config space before its machine was running"
+    if (
+        max((int(times.max()) for times in (traced, heard) if len(times)), default=0)
+        > exited + OUT_OF_ORDER_NS
+    ):
+        yield "the guest did something after QEMU had exited"
 
 
 def _stamps(timeline: "Timeline") -> Iterator[str]:
@@ -177,9 +181,12 @@ def _commands(timeline: "Timeline") -> Iterator[str]:
                 yield f"the reply to command {asked} ({command.string('cmd')}) is about something else"
             answered.add(asked)
     yield from _unanswered(commands, answered)
-    acknowledged = sum(m.to_guest and m.string("cmd") == _ACKNOWLEDGEMENT for m in timeline.messages)
-    if acknowledged != len(timeline.marks(Mark.FROZEN_ACKNOWLEDGED)):
-        yield f"the host acknowledged {acknowledged} frozen lines, and marked another number"
+    said = [m.t_ns for m in timeline.messages if m.to_guest and m.string("cmd") == _ACKNOWLEDGEMENT]
+    marked = timeline.marks(Mark.FROZEN_ACKNOWLEDGED)
+    if len(said) != len(marked) or any(
+        abs(a - b) > OUT_OF_ORDER_NS for a, b in zip(said, marked, strict=False)
+    ):
+        yield f"the host acknowledged {len(said)} frozen lines, and marked {len(marked)}, or at other moments"
 
 
 def _unanswered(commands: dict[int, AgentMessage], answered: set[int]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pydev.recording.format import NO_FUNCTION, Flag, Kind
+from pydev.recording.format import NO_FUNCTION, RECORD, Flag, Kind
 from pydev.recording.reader import Recording, Records
 
 Slots = npt.NDArray[np.intp]
@@ -21,6 +21,12 @@ Slots = npt.NDArray[np.intp]
 
 _PIECE: Final = 1 << 19
 """Records that are looked at in one go: their pages are 32 MiB of the file."""
+_CACHED: Final = 1 << 13
+"""Records of which several fields are read before the next: half a MiB, which a processor keeps at hand."""
+_MANY: Final = [int(Kind.DMA_WRITE), int(Kind.DMA_READ)]
+"""Kinds that there may be millions of records of; the others are kept in memory, together."""
+_MOST_KEPT: Final = 1 << 20
+"""Records that are kept: 64 MiB."""
 _ENGINE_SHIFT: Final = np.uint64(32)
 _NONE: Final[Slots] = np.empty(0, dtype=np.intp)
 
@@ -54,12 +60,15 @@ class EventIndex:
         self.function = np.empty(count, dtype=np.uint16)
         self.t_ns = np.empty(count, dtype=np.uint64)
         """Every record's time."""
+        few: list[Records] = []
         for piece in _pieces(count):
             records = self.records[piece]
             self.kind[piece] = records["kind"]
             self.function[piece] = records["function"]
             self.t_ns[piece] = records["t_ns"]
+            few.append(records[~np.isin(self.kind[piece], _MANY)])
             recording.forget()
+        self._few_slots, self._few = _kept(self.kind, few)
         self._by_kind = _split(self.kind)
         self._by_function: dict[int, dict[int, Slots]] = {}
         self._together: dict[tuple[tuple[int, ...], int | None], Slots] = {}
@@ -106,14 +115,20 @@ class EventIndex:
 
     def columns(self, names: Sequence[str], slots: Slots) -> list[npt.NDArray[Any]]:
         """Several fields of some records, copied in one pass over the file."""
+        if len(slots) <= len(self._few_slots):
+            places = np.searchsorted(self._few_slots[:-1], slots)
+            if (self._few_slots[places] == slots).all():
+                return [self._few[name][places] for name in names]
         sources = [self.records[name] for name in names]
         if not len(slots) or slots[-1] - slots[0] < _PIECE or not (slots[1:] > slots[:-1]).all():
             return [source[slots] for source in sources]
         values = [np.empty(len(slots), dtype=source.dtype) for source in sources]
-        for piece in _pieces_of(slots):
-            own = slots[piece]
-            for source, column in zip(sources, values, strict=True):
-                column[piece] = source[own]
+        for piece in _pieces_of(slots, _PIECE):
+            for cached in _pieces_of(slots[piece], _CACHED):
+                part = slice(piece.start + cached.start, piece.start + cached.stop)
+                rows = slots[part]
+                for source, column in zip(sources, values, strict=True):
+                    column[part] = source[rows]
             self.recording.forget()
         return values
 
@@ -142,13 +157,20 @@ def _pieces(count: int) -> Iterator[slice]:
         yield slice(begin, begin + _PIECE)
 
 
-def _pieces_of(slots: Slots) -> Iterator[slice]:
-    """The slots that are in each piece of the file; those between the pieces belong to the one before."""
-    edges = np.arange(int(slots[0]) + _PIECE, int(slots[-1]) + 1, _PIECE)
+def _pieces_of(slots: Slots, size: int) -> Iterator[slice]:
+    """The slots that are in each piece of so many records."""
+    edges = np.arange(int(slots[0]) + size, int(slots[-1]) + 1, size)
     cuts = [0, *np.searchsorted(slots, edges).tolist(), len(slots)]
     for begin, end in pairwise(cuts):
         if begin < end:
             yield slice(begin, end)
+
+
+def _kept(kinds: npt.NDArray[np.uint16], few: list[Records]) -> tuple[Slots, Records]:
+    """The slots of the records that are kept, and a copy of these; none where they are too many."""
+    if not few or sum(map(len, few)) > _MOST_KEPT:
+        return _NONE, np.empty(0, dtype=RECORD)
+    return np.flatnonzero(~np.isin(kinds, _MANY)), np.concatenate(few)
 
 
 def _split(numbers: npt.NDArray[np.uint16]) -> dict[int, Slots]:

@@ -144,6 +144,8 @@ class Accounts:
     """None: the run had none."""
     trace: Sequence[Write]
     server: Sequence[Write] = ()
+    clock_slack_ns: int = CLOCK_SLACK_NS
+    """The trace's clock may be off by so much."""
     is_untraced: Mapping[int, bool] = field(default_factory=dict)
     """Of a foreign function's writes, those (by position) that QEMU does not trace."""
 
@@ -333,7 +335,7 @@ class _Join:
         if traced is not None and row.server is not None:
             lead = self.server[row.server].t_ns - traced
             found.leads_ns.append(lead)
-            if lead < -CLOCK_SLACK_NS:
+            if lead < -self.accounts.clock_slack_ns:
                 self._report(row, f"the server recorded it {-lead / 1e6:.3f} ms before the trace")
         if row.plugin is None or self.accounts.plugin is None:
             return
@@ -349,7 +351,7 @@ class _Join:
         lag = traced - stamp
         (found.window_lags_ns if is_window else found.port_lags_ns).append(lag)
         late = -lag if is_window else lag
-        if not -CLOCK_SLACK_NS <= late <= LATE_NS:
+        if not -self.accounts.clock_slack_ns <= late <= LATE_NS:
             self._report(row, f"the plugin and the trace saw it {abs(lag) / 1e6:.3f} ms apart")
 
     def _report(self, row: Row, what: str) -> None:

@@ -7,7 +7,7 @@ ports is stamped just before its `out`, one through the memory-mapped window jus
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydev.errors import DeclarationError, RecordingError
@@ -22,8 +22,8 @@ WIDTHS: Final = (1, 2, 4)
 _WAY_SHIFT: Final = 16
 _CPU_MASK: Final = (1 << _WAY_SHIFT) - 1
 _CONFIG_BYTES: Final = 4096
-BRIDGE_CONTROL: Final = 0x3E  # PCIe 6.0 7.5.1.3.13
-BUS_RESET: Final = 1 << 6
+_BUS_RESET_BIT: Final = 8 * 0x3E + 6
+"""BRIDGE_CONTROL.secondary_bus_reset (PCIe 6.0 7.5.1.3.13), in bits from the beginning of config space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ class PluginWrite:
     """Guest virtual address of the instruction."""
     way: PluginWay | int
     attribution: Attribution | None = None
+    is_dark: bool = False
+    """The slot above what it was meant for had no power: QEMU drops it without a trace line (hw/pci/pci_host.c
+    pci_host_config_write_common)."""
 
     @property
     def is_sound(self) -> bool:
@@ -159,6 +162,9 @@ class _Walk:
         self._resets = sorted(resets_ns)
         self._held: set[int] = set()
         """Bridges that hold the bus below them in reset."""
+        self._dark: set[int] = set()
+        """Bridges whose slot has no power."""
+        self._power = {f.index: bit for f in functions if (bit := _power_bit(f)) is not None}
         self.bus_resets: dict[int, list[tuple[int, Attribution | None]]] = {}
 
     def follow(self, write: PluginWrite) -> PluginWrite:
@@ -167,28 +173,44 @@ class _Walk:
             self._resets.pop(0)
             self._buses.reset()
             self._held.clear()
+            self._dark.clear()
         function = self._buses.function(write.bdf)
-        found = PluginWrite(
-            write.t_ns, write.slot, function, write.bdf, write.offset, write.width, write.value, write.cpu,
-            write.pc, write.way, write.attribution,
-        )  # fmt: skip
+        if function is not None and self._topology.nodes[function].parent in self._dark:
+            return replace(write, is_dark=True)
         if function is not None and write.is_sound and self._topology.nodes[function].role.is_bridge:
             self._buses.write(function, write.offset, write.value, write.width)
-            self._hold(function, found)
-        return found
+            self._hold(function, write)
+            if (is_off := _written(write, self._power.get(function))) is not None:
+                (self._dark.add if is_off else self._dark.discard)(function)
+        return replace(write, function=function)
 
     def _hold(self, function: int, write: PluginWrite) -> None:
         """Secondary bus reset: the bridges below lose their numbers (QEMU hw/pci/pci_bridge.c)."""
-        if not write.offset <= BRIDGE_CONTROL < write.offset + write.width:
+        is_held = _written(write, _BUS_RESET_BIT)
+        if is_held is None:
             return
-        is_held = bool(write.value >> 8 * (BRIDGE_CONTROL - write.offset) & BUS_RESET)
         if is_held and function not in self._held:
             self.bus_resets.setdefault(function, []).append((write.t_ns, write.attribution))
             for node in self._topology.bridges():
                 if any(port.index == function for port in self._topology.upstream_path(node.index)):
                     self._buses.write(node.index, PRIMARY_OFFSET, 0, BUS_BYTES)
                     self._held.discard(node.index)
+                    self._dark.discard(node.index)
         (self._held.add if is_held else self._held.discard)(function)
+
+
+def _written(write: PluginWrite, bit: int | None) -> int | None:
+    """The value that a write gives a bit of config space; None where it does not touch it."""
+    if bit is None or not 8 * write.offset <= bit < 8 * (write.offset + write.width):
+        return None
+    return write.value >> (bit - 8 * write.offset) & 1
+
+
+def _power_bit(function: FunctionEntry) -> int | None:
+    """Where SLTCTL.power_controller of a port is, 1 being off, in bits from the beginning of config space."""
+    register = function.registers.get("SLTCTL")
+    entry = None if register is None else register.fields.get("power_controller")
+    return None if register is None or entry is None else 8 * register.offset + entry.lsb
 
 
 def _topology(functions: Sequence[FunctionEntry], index: EventIndex) -> Topology:

@@ -325,15 +325,19 @@ class Timeline:
     def agreement(self) -> Agreement:
         """How the witnesses of the guest's config writes agree: plugin, trace and server."""
         running = self.marks(Mark.MACHINE_RUNNING)
-        return agreement(self, running[0] if running else None)
+        return agreement(self, running[0] if running else None, self._clock_step_ns)
+
+    @cached_property
+    def _clock_step_ns(self) -> int:
+        """How much the offset between the trace's clock and the recording's changed, from start to end."""
+        clock = self.trailer.get("clock") or {}
+        offsets = clock.get("realtime_minus_monotonic_ns") or [0, 0]
+        return abs(offsets[-1] - offsets[0]) if all(isinstance(v, int) for v in offsets) else 0
 
     @cached_property
     def trace_uncertainty_ns(self) -> int:
         """How far a trace line's time may be wrong: clock drift, QEMU's resolution, what other witnesses show."""
-        clock = self.trailer.get("clock") or {}
-        offsets = clock.get("realtime_minus_monotonic_ns") or [0, 0]
-        drift = abs(offsets[-1] - offsets[0]) if all(isinstance(v, int) for v in offsets) else 0
-        return int(drift) + _TRACE_RESOLUTION_NS + self.agreement.clock_error_ns()
+        return self._clock_step_ns + _TRACE_RESOLUTION_NS + self.agreement.clock_error_ns()
 
     @property
     def bridge_uncertainty_ns(self) -> int:

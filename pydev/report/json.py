@@ -30,17 +30,17 @@ def _rule(verdict: Verdict, entry: RuleVerdict) -> dict[str, Any]:
     described: dict[str, Any] = {
         "id": entry.rule.id,
         "hazards": list(entry.rule.hazards),
-        "outcome": str(entry.result.outcome),
+        "outcome": str(entry.outcome),
         "required": entry.required,
         "caused_by": entry.result.caused_by,
         "examined": int(entry.result.examined),
         "findings": [_finding(finding, verdict.started_ns) for finding in entry.result.findings],
     }
     if entry.excused:
-        # Only where the policy expects something: `outcome` is still what the rule says, `expected` whether all
-        # of it is excused, `counts_as` what is left, and each reason has the indexes of its findings.
+        # Only where the policy expects something: `outcome` is what is left of it and counts, `judged` what the
+        # rule says, `expected` whether all of that is excused; each reason has the indexes of its findings.
+        described["judged"] = str(entry.result.outcome)
         described["expected"] = entry.is_expected
-        described["counts_as"] = str(entry.outcome)
         described["excused"] = [
             {"reason": one.failure.reason, "findings": list(one.findings)} for one in entry.excused
         ]

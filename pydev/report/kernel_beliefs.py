@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pydev.continuity.beliefs import Belief, Resource, StateReport
 from pydev.continuity.comparison import Comparison, compare
 from pydev.continuity.evidence import Evidence
+from pydev.recording.config import field_values
 from pydev.report.lines import by, moment, name, wrapped
 
 MARK = "!!"
@@ -50,7 +51,8 @@ def _believed(evidence: Evidence, belief: Belief) -> str:
     """A function in one sentence."""
     words = [belief.driver or "no driver"]
     if belief.enable_count is not None:
-        words.append(f"enable count {belief.enable_count}")
+        is_master = not belief.enable_count and _is_master(evidence, belief)
+        words.append(f"enable count {belief.enable_count}{', though it is bus master' if is_master else ''}")
     words.append(belief.power or "power state not told")
     words += [_interrupts(belief)]
     words += [f"BAR{r.index} {r.address:#x}" for r in belief.resources if _is_bar(r)]
@@ -58,6 +60,14 @@ def _believed(evidence: Evidence, belief: Belief) -> str:
         words.append(f"bus {belief.secondary:02x} below")
     words += [f"window {r.address:#x}-{r.last:#x}" for r in belief.resources if _is_window(r)]
     return f"{name(evidence.timeline, belief.function, belief.t_ns)}: {', '.join(words)}"
+
+
+def _is_master(evidence: Evidence, belief: Belief) -> bool:
+    history = evidence.timeline.history(belief.function.index, "COMMAND")
+    entry = None if history is None else history.register.fields.get("bus_master")
+    if history is None or entry is None:
+        return False
+    return field_values(history.at(belief.t_ns), entry) == {1}
 
 
 def _is_bar(resource: Resource) -> bool:

@@ -133,6 +133,11 @@ FAULTS = [
             ("ACS-CONTROL", "00:01.0", "pci_enable_acs"),
             ("ARI-FORWARDING", "02:00.0", "pci_configure_ari"),
             ("DEVICE-CONTROL", "03:00.0", "pci_configure_extended_tags"),
+            (
+                "DEVICE-CONTROL",
+                "05:00.0",
+                "pci_device_add",
+            ),  # pci_configure_relaxed_ordering is inlined there
             ("DEVICE-CONTROL", "05:00.0", "pcie_set_mps"),
             ("DEVICE-CONTROL", "05:00.0", "pcie_set_readrq"),
             ("LINK-CONTROL", "03:00.0", "pci_liveupdate_fault_lnkctl"),
@@ -292,7 +297,6 @@ FAULTS = [
         {
             "RESET": None,
             "BME-ENDPOINT": "RESET",
-            "UPSTREAM-FORWARDING": "RESET",
             "DMA-CONTINUITY": "RESET",
         },
         incoming=("secondary-bus-reset",),

@@ -99,14 +99,15 @@ BELIEF: Final = Rule(
     why="No register value crosses the jump: the incoming kernel reads what it finds, or takes it to be what it "
     "would have written. Where the two differ it acts on what is not so later: it assigns a bus number or an address "
     "that is in use, leaves interrupts enabled that it knows nothing of, or writes its own idea over a device at work.",
-    acceptable="Where the record leaves the register's value open nothing is compared; d3cold_allowed and the parity "
-    "flag have no register; link speed and width are read from the device whenever somebody asks, and so are the bus "
-    "numbers but for the name of the bus below.",
+    acceptable="A function that is bus master and that the kernel has not enabled: it came in so, and nobody has "
+    "opened it yet. Where the record leaves the register's value open nothing is compared; d3cold_allowed and the "
+    "parity flag have no register; link speed and width are read from the device whenever somebody asks, and so are "
+    "the bus numbers but for the name of the bus below.",
     source="linux drivers/pci/pci-sysfs.c, include/linux/pci.h struct pci_dev; PCIe 6.0 7.5.1.1.3, 7.5.1.2.1, 7.5.1.3",
     planted_fault="a state report of the incoming kernel with another number of the bus below than the bridge holds",
     judge=_judge,
     registers=(
-        "COMMAND.memory_space", "COMMAND.bus_master", "BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5",
+        "COMMAND.memory_space", "BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5",
         "SECONDARY_BUS", "IO_BASE", "MEMORY_BASE", "PREF_MEMORY_BASE",
         "PMCSR.power_state", "MSI_CONTROL.enable", "MSIX_CONTROL.enable", "DEVCTL2.ari_forwarding",
     ),

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from pydev.continuity.addresses import MEMORY_WINDOWS, Window, WindowKind, WindowStretch, window_stretches
-from pydev.continuity.causes import RESET_NS, resets, shared
+from pydev.continuity.causes import SLOW_CLIENT_NS, resets, shared
 from pydev.continuity.evidence import Evidence, absent, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
@@ -184,7 +184,9 @@ def _from_reset(way: _Way, obstacle: Obstacle, part: Stretch) -> Stretch:
     change = part.opened_by
     if change is None or (obstacle.rule != "RESET" and change.cause != "bus reset"):
         return part
-    told = resets(way.evidence, way.endpoint, change.t_ns - 1, min(change.t_ns + RESET_NS, part.end_ns - 1))
+    told = resets(
+        way.evidence, way.endpoint, change.t_ns - 1, min(change.t_ns + SLOW_CLIENT_NS, part.end_ns - 1)
+    )
     return replace(part, begin_ns=told[0][0]) if told else part
 
 

@@ -8,7 +8,7 @@ Master Enable, which what is preserved below needs.
 
 from typing import Final
 
-from pydev.continuity.causes import shared
+from pydev.continuity.causes import by_author, shared
 from pydev.continuity.evidence import Evidence, WatchedField, transition, watch
 from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.rule import Rule
@@ -67,6 +67,8 @@ def _judge_enable(
         register=register,
         field="enable",
     )
+    by_whom = [change.writer for change, _ in watched.changes if change.t_ns <= jump.t_ns]
+    finding = by_author(finding, by_whom[-1] if by_whom else None)
     is_certain = values == {1} and not _moved_about(evidence, watched, jump.t_ns, jump.uncertainty_ns)
     (judgement.fail if is_certain else judgement.doubt)(finding)
 

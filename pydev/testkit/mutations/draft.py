@@ -165,9 +165,13 @@ class Draft:
         is_attribution = records["kind"] == Kind.ATTRIBUTION
         if not is_attribution.any():
             return
-        new = {int(old): at for at, old in enumerate(self.slots.tolist()) if old >= 0}
-        named = records["value"][is_attribution].tolist()
-        records["value"][is_attribution] = [new.get(slot, len(records)) for slot in named]
+        kept = np.flatnonzero(self.slots >= 0)
+        places = np.full(int(self.slots.max(initial=0)) + 1, len(records))
+        places[self.slots[kept]] = kept
+        named = records["value"][is_attribution]
+        is_known = named < len(places)
+        named[is_known] = places[named[is_known].astype(np.intp)]
+        records["value"][is_attribution] = named
 
     def _with_numbered_lines(self) -> "Draft":
         """The agent's lines numbered anew from 1 in each boot; a reply names the number its command has now."""

@@ -62,6 +62,7 @@ def judged(clean: Clean, mutations: Iterable[Mutation], policy: Policy) -> Itera
             data = mutation.make().to_bytes()
             if data == whole:
                 continue
+            path.unlink(missing_ok=True)  # the last one may still be mapped
             path.write_bytes(data)
             outcome, rules = outcome_of(path, policy)
             yield Judged(mutation, outcome, rules, excuse_of(mutation) if outcome == Outcome.PASS else None)

@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from itertools import islice, zip_longest
 from typing import Final, TypeVar
 
 from pydev.recording.format import Kind
@@ -28,6 +29,18 @@ def mutations(clean: Clean, most: int | None = None, seed: int = SEED) -> Iterat
     for kind in sorted({int(kind) for kind in clean.draft.records["kind"][clean.draft.heads].tolist()}):
         sites = _sites(clean, kind, most, seed)
         yield from _sampled((m for site in sites for m in _of_site(site)), most, seed)
+
+
+def sample(found: Iterable[Mutation], count: int, seed: int = SEED) -> list[Mutation]:
+    """So many mutations, of as many rows of the table as there are: one of each row, then a second, and so on."""
+    rows: dict[tuple[str, str], list[Mutation]] = {}
+    for mutation in found:
+        rows.setdefault((mutation.kind, mutation.name), []).append(mutation)
+    chance = random.Random(seed)
+    for row in rows.values():
+        chance.shuffle(row)
+    in_turn = (mutation for turn in zip_longest(*rows.values()) for mutation in turn if mutation is not None)
+    return list(islice(in_turn, count))
 
 
 def writes_of(clean: Clean) -> Iterator[Mutation]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pydev.continuity.catalogue import rules
+from pydev.continuity.evidence import Evidence
+from pydev.continuity.outcome import Outcome
 from pydev.recording.format import TEXT_KINDS, Kind
 from pydev.recording.functions import FunctionEntry
-from pydev.recording.phases import Blackout
 from pydev.recording.timeline import Timeline
 from pydev.testkit.mutations.draft import Draft
 
@@ -26,14 +28,14 @@ class Clean:
         return cls(timeline, Draft.of(timeline.recording))
 
     @cached_property
-    def last_report_ns(self) -> int:
-        """When the guest last told what it found in preserved memory; the last finish if it never did."""
-        times = [report.t_ns for name in ("check", "finish") for report in self.timeline.reports(name)]
-        return max(times, default=self.timeline.last_ns)
-
-    def blackout_at(self, t_ns: int) -> Blackout | None:
-        """The blackout that a moment is in."""
-        return self.timeline.blackout_of(t_ns)
+    def watched(self) -> frozenset[tuple[int, str, str | None]]:
+        """What rules look at that pass here: function, register, field or None for all of it."""
+        seen: set[tuple[int, str, str | None]] = set()
+        for rule in rules():
+            evidence = Evidence(self.timeline)
+            if rule.judge(evidence).outcome is Outcome.PASS:
+                seen |= evidence.watched
+        return frozenset(seen)
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,6 @@ class Site:
         """The function that it is about."""
         functions = self.clean.timeline.functions
         return functions[self["function"]] if self["function"] < len(functions) else None
-
-    @property
-    def is_in_blackout(self) -> bool:
-        """Whether it is between frozen and finished."""
-        return self.clean.blackout_at(self.t_ns) is not None
 
     @property
     def members(self) -> dict[str, Any]:

@@ -44,7 +44,6 @@ def test_a_kernel_that_believes_what_the_registers_hold_passes(told: Told) -> No
     ("function", "wrong", "said"),
     [
         (DN1, {"secondary": 4}, "SECONDARY_BUS of 02:00.0 holds 3, and the kernel believes 4"),
-        (DN1, {"enable": 0}, "COMMAND.bus_master of 02:00.0 holds 1, and the kernel believes 0"),
         (EP0, {"power": "D3hot"}, "PMCSR.power_state of 03:00.0 holds D0, and the kernel believes D3hot"),
         (EP0, {"power": "D3cold"}, "PMCSR.power_state of 03:00.0 holds D0, and the kernel believes D3cold"),
         (EP0, {"msix": []}, "MSIX_CONTROL.enable of 03:00.0 holds 1, and the kernel believes 0"),
@@ -73,6 +72,22 @@ def test_a_resource_that_the_kernel_has_not_assigned_is_no_belief(told: Told) ->
     unset = 0x40200 | 0x20000000
     tell_state(story)[EP0]["resources"] = [[0, 0, 0x4000, unset]]
     assert BELIEF.judge(told(story)).outcome is Outcome.PASS
+
+
+def test_a_device_at_work_that_the_kernel_has_not_enabled_yet_is_no_contradiction(told: Told) -> None:
+    story = Story()
+    tell_state(story)[EP0]["enable"] = 0
+    assert BELIEF.judge(told(story)).outcome is Outcome.PASS
+
+
+def test_a_device_that_the_kernel_has_enabled_and_that_decodes_nothing_is_one(told: Told) -> None:
+    story = Story()
+    tell_state(story)
+    story.write(FINISHED + 1, EP0, 0x04, 0x104)
+    story.reconnect()
+    assert messages(BELIEF.judge(told(story))) == [
+        "COMMAND.memory_space of 03:00.0 holds 0, and the kernel believes 1"
+    ]
 
 
 def test_a_wrong_belief_about_what_is_not_preserved_is_not_judged(told: Told) -> None:

@@ -80,6 +80,20 @@ def test_a_bus_reset_takes_the_numbers_below_and_remembers_who_did_it(tmp_path: 
     assert found.bdf_at(EP0, at(228)) is None
 
 
+def test_below_a_slot_without_power_nobody_answers(tmp_path: Path) -> None:
+    story = Story()
+    control = offset(DN1, "SLTCTL")
+    story.write(222, DN1, control, 0x400)
+    story.plugin(223, EP0, 0x04, 0xFBFF, 2)
+    story.write(224, DN1, control, 0)
+    story.write(225, EP0, 0x04, 0x106)
+    story.reconnect()
+    found = timeline(story, tmp_path)
+    assert (write_at(found, 223).function, write_at(found, 223).is_dark) == (None, True)
+    assert (write_at(found, 225).function, write_at(found, 225).is_dark) == (EP0, False)
+    assert [problem for one in found.agreement.all() for problem in one.problems] == []
+
+
 def test_a_machine_reset_takes_every_number(tmp_path: Path) -> None:
     story = Story()
     story.mark(205, Mark.MACHINE_RESET)

@@ -117,7 +117,7 @@ def test_a_bus_reset_of_a_function_without_interrupts_has_nothing_to_disable(tmp
 
 def test_a_write_long_before_such_a_reset_is_the_guests(tmp_path: Path) -> None:
     story = Story()
-    story.server(130.1, EP1, 0x04, 0, 2, after=None)
+    story.server(100.1, EP1, 0x04, 0, 2, after=None)
     story.add(140.2, Kind.RESET, function=EP1, value=1)
     story.reconnect()
     assert len(timeline(story, tmp_path).agreement[EP1].problems) == 1

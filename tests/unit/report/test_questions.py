@@ -12,7 +12,7 @@ from pydev.recording.format import Flag, Gate, Kind
 from pydev.report import render_text
 from pydev.report.lines import COLUMNS
 from pydev.report.questions import questions
-from pydev.testkit.story import EP0, EP1, JUMP, MSIX_CONTROL, SWEEP, UP1, Story
+from pydev.testkit.story import EP0, EP1, JUMP, MSIX_CONTROL, SWEEP, UP1, Event, Story, at
 from pydev.testkit.story_chain import chain
 from pydev.testkit.story_state import tell_state
 
@@ -31,8 +31,10 @@ def answers(tmp_path: Path) -> Answers:
     return told
 
 
-def interrupt(story: Story, ms: float, number: int, vector: int = 0, **fields: int) -> None:
-    story.add(ms, Kind.INTERRUPT, function=EP0, region=2, address=vector, value=number, **fields)
+def interrupt(story: Story, ms: float, number: int, vector: int = 0, flags: int = 0, error: int = 0) -> None:
+    where = {"function": EP0, "region": 2, "address": vector}
+    told = {"value": number, "flags": flags, "error": error}
+    story.events.append(Event(at(ms), Kind.INTERRUPT, where | told))
 
 
 def interrupted() -> Story:
@@ -45,9 +47,8 @@ def interrupted() -> Story:
     interrupt(story, JUMP - 5, 1)
     interrupt(story, JUMP + 5, 2)
     interrupt(story, JUMP + 6, 3)
-    lost = {"flags": int(Flag.BLOCKED), "error": int(Gate.INTERRUPTS_OFF)}
-    interrupt(story, SWEEP + 30, 4, **lost)
-    interrupt(story, 256.05, 5, flags=int(Flag.PENDING))
+    interrupt(story, SWEEP + 30, 4, flags=Flag.BLOCKED, error=Gate.INTERRUPTS_OFF)
+    interrupt(story, 256.05, 5, flags=Flag.PENDING)
     interrupt(story, 256.3, 5)
     interrupt(story, 270, 6)
     for event in story.tagged("catch-up"):
@@ -78,7 +79,7 @@ def test_what_is_not_preserved_and_not_above_it_has_one_line(answers: Answers) -
 
 def test_the_state_of_the_interrupts_at_the_jump_names_vectors_and_what_is_pending(answers: Answers) -> None:
     story = interrupted()
-    interrupt(story, JUMP - 4, 1, vector=1, flags=int(Flag.PENDING))
+    interrupt(story, JUMP - 4, 1, vector=1, flags=Flag.PENDING)
     text = answers(story)
     assert "03:00.0 ep0: MSI-X on, not masked, vectors set up: 0, 1, pending: 1; INTx not disabled" in text
 
@@ -126,6 +127,14 @@ def test_a_difference_at_a_function_that_is_not_preserved_is_marked_too(answers:
     story = Story()
     tell_state(story)[EP1]["power"] = "D3hot"
     assert "!! 04:00.0 ep1 PMCSR.power_state holds D0; the kernel believes D3hot" in answers(story)
+
+
+def test_a_device_at_work_that_the_kernel_has_not_enabled_is_remarked_upon(answers: Answers) -> None:
+    story = Story()
+    tell_state(story)[EP0]["enable"] = 0
+    text = answers(story)
+    assert "03:00.0 ep0: luscope-stream, enable count 0, though it is bus master, D0" in text
+    assert "!!" not in text
 
 
 def test_a_kernel_that_nobody_asked_is_not_said_to_be_right(answers: Answers) -> None:
