@@ -44,7 +44,8 @@ def _is_command(event: Event) -> bool:
 def msi_story() -> Story:
     """The preserved endpoint used MSI in the outgoing kernel, and MSI-X in the incoming one alone."""
     story = Story()
-    story.header["functions"][EP0]["registers"] += Msi.describe(_MSI)
+    entry = story.header["functions"][EP0]
+    entry["registers"] = [*entry["registers"], *Msi.describe(_MSI)]  # the list itself is every story's
     story.remove_tag("msix on")
     story.remove_tag("msix off")
     story.write(120, EP0, MSI_CONTROL, MSI_ON, tag="msi on")

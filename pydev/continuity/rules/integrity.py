@@ -16,7 +16,14 @@ from pydev.continuity.outcome import Finding, Judgement, Result
 from pydev.continuity.preserved import Buffer, Frames, buffers, frames_of, retrieved
 from pydev.continuity.rule import Rule
 from pydev.continuity.streams import stream_facts
-from pydev.endpoints.payload import PAGE_BYTES, SLOT_BYTES, SLOT_WORDS, SLOTS_PER_PAGE, slot_words
+from pydev.endpoints.payload import (
+    PAGE_BYTES,
+    SLOT_BYTES,
+    SLOT_WORDS,
+    SLOTS_PER_PAGE,
+    slot_checksums,
+    slot_words,
+)
 from pydev.recording.format import Flag, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.messages import AgentMessage
@@ -257,11 +264,14 @@ def _replay(timeline: Timeline, slots: Slots, frames: Frames, ring: npt.NDArray[
     in_page = (address & np.uint64(PAGE_BYTES - 1)).astype(np.int64)
     if (in_page % SLOT_BYTES).any() or (size != SLOT_BYTES).any():
         return " wrote something else than whole slots into its pages"
-    words = slot_words(t_ns, extra, address, sequence, len(ring))
-    if (words[:, 6] != checksum).any():
+    if (slot_checksums(t_ns, extra, address, sequence, len(ring)) != checksum).any():
         return ": a transaction's checksum is not that of the slot in the record"
     # Repeated places: the last write stays (numpy assigns in order).
-    ring[order[page][is_ours] * SLOTS_PER_PAGE + in_page // SLOT_BYTES] = words
+    last = np.full(len(ring), _NOWHERE)
+    last[order[page][is_ours] * SLOTS_PER_PAGE + in_page // SLOT_BYTES] = np.arange(len(sequence))
+    filled = np.flatnonzero(last != _NOWHERE)
+    own = last[filled]
+    ring[filled] = slot_words(t_ns[own], extra[own], address[own], sequence[own], len(ring))
     return None
 
 
