@@ -144,7 +144,8 @@ def _tell_second_driver(story: Story) -> None:
     story.write(121 + later, EP1, 0x04, 0x106)
     for ms, value in ((120, 0x8003), (220, 0x0003), (256, 0xC003), (256.1, 0x8003)):
         story.write(ms + later, EP1, MSIX_CONTROL, value)
-    story.add(256.2 + later, Kind.IRQ_SETUP, function=EP1, region=2, size=2, extra=2)
+    for function, ms in ((EP0, 120.1), (EP1, 120.1 + later), (EP1, 256.2 + later)):
+        story.add(ms, Kind.IRQ_SETUP, function=function, region=2, size=2, extra=2)
     story.add(289.2, Kind.REGION_WRITE, function=EP1, address=0x2C, size=4, value=1)
     story.add(289.3, Kind.INTERRUPT, function=EP1, region=2, address=1, value=1)
     own: dict[str, Any] = {"bdf": _NAMES[EP1], "token": 27}

@@ -17,6 +17,7 @@ from pydev.recording.format import Flag, Kind
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.timeline import Slots, Timeline
 
+MSIX_INDEX: Final = 2  # linux include/uapi/linux/vfio.h VFIO_PCI_MSIX_IRQ_INDEX
 _PIECE: Final = 1 << 18
 _COLUMNS: Final = ("t_ns", "address", "size", "value", "extra", "aux")
 
@@ -52,10 +53,10 @@ def schedule_problems(timeline: Timeline, function: FunctionEntry) -> Iterator[s
         own[:first] = own[last:] = False
         is_programmed |= own
         yield from _transactions(timeline, program, writes.slots[own])
+        yield from _rhythm(timeline, function, program)
     astray = int((is_stream & ~is_programmed).sum())
     if astray:
         yield f"{astray} transactions of a stream that was not running"
-    yield from _reads(timeline, function, programs)
 
 
 def _programs(timeline: Timeline, function: FunctionEntry, problems: list[str]) -> list[Program]:
@@ -139,16 +140,39 @@ def _due_ns(program: Program, sequence: npt.NDArray[np.uint64]) -> npt.NDArray[n
     return since + np.uint64(program.begin_ns)
 
 
-def _reads(timeline: Timeline, function: FunctionEntry, programs: list[Program]) -> Iterator[str]:
-    """A stream reads its mailbox after every so many slots: the numbers before its reads are evenly apart."""
+def _rhythm(timeline: Timeline, function: FunctionEntry, program: Program) -> Iterator[str]:
+    """After every so many slots a stream reads its mailbox and then raises its interrupt, if it has one."""
+    name = f"engine {program.engine}"
     reads = timeline.transactions(Kind.DMA_READ, function.index)
+    is_own = ((reads.flags & np.uint16(int(Flag.STREAM))) != 0) & (reads.engine == program.engine)
+    own = _during(program, reads.slots[is_own])
+    after = _numbers_before(timeline, function, own)
+    if len(after) < 2:
+        return
+    step = int(np.diff(after).min())
+    wanted = (
+        np.arange(-(-program.first_sequence // step) * step, after[-1] + 1, step) if step > 0 else after[:0]
+    )
+    address, size = timeline.columns(("address", "size"), own)
+    if not np.array_equal(after, wanted) or (address != address[0]).any() or (size != size[0]).any():
+        yield f"{name} did not read its mailbox after every so many slots, or not always the same"
+        return
+    raised = timeline.of_kind(Kind.INTERRUPT, function.index)
+    raised = _during(program, raised[timeline.column("region", raised) == MSIX_INDEX])
+    vectors = timeline.column("address", raised)
+    for vector in np.unique(vectors).tolist():
+        found = np.isin(after, _numbers_before(timeline, function, raised[vectors == vector]))
+        # Most of them: the stream's own vector. Anything else is raised by its model.
+        if 2 * int(found.sum()) > len(after) and not found.all():
+            yield f"{name} raised vector {vector} not after every so many slots"
+
+
+def _during(program: Program, slots: Slots) -> Slots:
+    return slots[(slots > program.begin_slot) & (slots < program.end_slot)]
+
+
+def _numbers_before(timeline: Timeline, function: FunctionEntry, slots: Slots) -> npt.NDArray[np.int64]:
+    """The number of the stream's transaction that precedes each of some events."""
     writes = timeline.transactions(Kind.DMA_WRITE, function.index)
-    is_stream = (reads.flags & np.uint16(int(Flag.STREAM))) != 0
-    for program in programs:
-        own = reads.slots[is_stream & (reads.engine == program.engine)]
-        own = own[(own > program.begin_slot) & (own < program.end_slot)]
-        before = np.searchsorted(writes.slots, own) - 1
-        number = writes.value[before].astype(np.int64)
-        steps = np.diff(number)
-        if len(steps) and (steps.min() != steps.max() or steps.min() <= 0 or (number % steps[0]).any()):
-            yield f"engine {program.engine} did not read its mailbox after every so many slots"
+    before = np.maximum(np.searchsorted(writes.slots, slots) - 1, 0)
+    return writes.value[before].view(np.int64) if len(writes.slots) else np.zeros(len(slots), dtype=np.int64)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydev.ports import DMA_GATES, INTERRUPT_GATES
+from pydev.recording.byte_access import BYTE, access_of
 from pydev.recording.format import CONFIG_REGION, NO_FUNCTION, Flag, Gate, Kind, Mark
 from pydev.recording.functions import FunctionEntry
 from pydev.recording.messages import AgentMessage
@@ -43,9 +44,8 @@ def coherence_problems(timeline: "Timeline") -> list[str]:
         if function.is_endpoint:
             found = [*_clients(timeline, function), *_gates(timeline, function)]
             found += [*_refusals(timeline, function), *_interrupts(timeline, function)]
-            problems += [
-                f"{function.id}: {problem}" for problem in (*found, *_refused_writes(timeline, function))
-            ]
+            found += [*_refused_writes(timeline, function), *_effects(timeline, function)]
+            problems += [f"{function.id}: {problem}" for problem in found]
     return problems
 
 
@@ -166,6 +166,8 @@ def _commands(timeline: "Timeline") -> Iterator[str]:
             continue
         if message.to_guest:
             commands[number] = message
+            if message.string("cmd") is None:
+                yield f"line {number} of the host gives no command"
         elif message.members.get("event") == "hello":
             yield from _unanswered(commands, answered)
             commands, answered = {}, set()
@@ -270,17 +272,49 @@ def _interrupts(timeline: "Timeline", function: FunctionEntry) -> Iterator[str]:
     is_delivery = (steps == 0) & (flags == 0)
     if ((steps != 1) & ~is_delivery).any():
         yield "the interrupts that it raised are not counted one by one"
-    held = int(((flags & np.uint16(int(Flag.PENDING))) != 0).sum())
-    if int(is_delivery.sum()) > held:
-        yield f"{int(is_delivery.sum())} pending interrupts were delivered, and {held} were held"
+    is_held = (flags & np.uint16(int(Flag.PENDING))) != 0
+    if int(is_delivery.sum()) > int(is_held.sum()):
+        yield f"{int(is_delivery.sum())} pending interrupts were delivered, and {int(is_held.sum())} were held"
+    yield from _vectors(timeline, function, slots[flags == 0])
     gates = timeline.of_kind(Kind.GATE, function.index)
     if not len(gates):
         yield "it raised interrupts, and no state of its gate was recorded"
         return
-    due = (_states(timeline, gates, slots) & np.uint64(int(INTERRUPT_GATES))).astype(np.uint16)
+    states = _states(timeline, gates, slots).astype(np.uint16)
+    due, mask = states & np.uint16(int(INTERRUPT_GATES)), states & np.uint16(int(Gate.FUNCTION_MASKED))
     is_lost = (flags & np.uint16(int(Flag.BLOCKED))) != 0
-    if ((is_lost != (due != 0)) | (is_lost & (error != due))).any():
-        yield "interrupts were lost or sent, and its gate says otherwise"
+    wrong = (is_lost != (due != 0)) | (is_lost & (error != due))
+    if (wrong | (is_held & (error != mask)) | ((flags == 0) & (mask != 0))).any():
+        yield "interrupts were lost, held or sent, and its gate says otherwise"
+
+
+def _vectors(timeline: "Timeline", function: FunctionEntry, sent: "Slots") -> Iterator[str]:
+    """An interrupt that was sent had a file, which QEMU gave to its vector before."""
+    setups = timeline.of_kind(Kind.IRQ_SETUP, function.index)
+    first, count, files = timeline.columns(("address", "size", "extra"), setups)
+    (vectors,) = timeline.columns(("address",), sent)
+    for vector in np.unique(vectors).tolist():
+        given = setups[(first <= vector) & (vector < first + count) & (files > 0)]
+        earliest = sent[vectors == vector][0]
+        if not len(given) or given[0] > earliest:
+            yield f"vector {vector} was sent, and QEMU had given it no file"
+
+
+def _effects(timeline: "Timeline", function: FunctionEntry) -> Iterator[str]:
+    """A config write that no model decided left what its fields' access kinds make of it."""
+    access = access_of(function.registers.values())
+    slots = timeline.config_writes(function.index)
+    names = ("flags", "error", "address", "size", "value", "extra", "aux")
+    rows = zip(*(column.tolist() for column in timeline.columns(names, slots)), strict=True)
+    for flags, error, begin, size, written, before, after in rows:
+        if error or flags & Flag.TRAPPED:
+            continue
+        for at in range(min(size, 8)):
+            byte = access.get(begin + at)
+            old, new, left = (value >> 8 * at & BYTE for value in (before, written, after))
+            if byte is not None and (byte.after(old, new) ^ left) & ~byte.reserved:
+                yield f"a write of {size} bytes @{begin:#x} <- {written:#x} left {after:#x} of {before:#x}"
+                break
 
 
 def _refused_writes(timeline: "Timeline", function: FunctionEntry) -> Iterator[str]:

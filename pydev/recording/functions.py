@@ -96,13 +96,13 @@ def _function(entry: Mapping[str, Any]) -> FunctionEntry:
         bus=None if bus is None else int(bus),
         preserve=bool(entry.get("preserve", False)),
         has_stream=bool(entry.get("stream")),
-        registers={r.name: r for described in entry.get("registers") or () for r in _registers(described)},
+        registers={r.name: r for described in entry.get("registers") or () for r in registers_of(described)},
         config=None if config is None else bytes.fromhex(config),
     )
 
 
-def _registers(entry: Mapping[str, Any]) -> Iterator[RegisterEntry]:
-    """A register; of an array each element, with its index in the name: `ENTRY[2]`."""
+def registers_of(entry: Mapping[str, Any]) -> Iterator[RegisterEntry]:
+    """The register of one entry of the header's table; of an array each element, as `ENTRY[2]`."""
     fields = {
         str(f["name"]): FieldEntry(str(f["name"]), int(f["lsb"]), int(f["bits"]), str(f.get("access", "rw")))
         for f in entry.get("fields") or ()

@@ -48,6 +48,7 @@ from pydev.testkit.story_header import RP1 as RP1
 from pydev.testkit.story_header import RP2 as RP2
 from pydev.testkit.story_header import UP1 as UP1
 from pydev.testkit.story_header import functions as functions
+from pydev.testkit.story_header import left_by_write
 from pydev.testkit.story_header import offset as offset
 from pydev.testkit.story_plugin import NO_PLUGIN, PLUGIN, origin, stamps
 from pydev.testkit.story_stacks import DRIVER, ENUMERATION, SHUTDOWN_STACK, Writer, writer_of
@@ -190,13 +191,17 @@ class Story:
         after: int | None,
         tag: str = "",
     ) -> None:
-        """The server's record of a config write; `after` is what the bytes then hold (default: the value)."""
+        """The server's record of a config write; `after` is what the bytes then hold.
+
+        Default: what the registers' access kinds make of the value.
+        """
         image = self._config[function]
         before = self.held(function, offset, size)
-        held = value if after is None else after
-        image[offset : offset + size] = held.to_bytes(size, "little")
+        if after is None:
+            after = left_by_write(self.header["functions"][function], offset, size, before, value)
+        image[offset : offset + size] = after.to_bytes(size, "little")
         fields = {"region": CONFIG_REGION, "address": offset, "size": size, "value": value}
-        self.add(ms, Kind.REGION_WRITE, function=function, extra=before, aux=held, tag=tag, **fields)
+        self.add(ms, Kind.REGION_WRITE, function=function, extra=before, aux=after, tag=tag, **fields)
 
     def plugin(
         self,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The topology that stories are told of, as a header has it: one preserved endpoint below a switch."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydev.endpoints import load
 from pydev.pci import type1
 from pydev.pci.optional import OPTIONAL
+from pydev.recording.byte_access import access_of
+from pydev.recording.functions import registers_of
 
 EP0, EP1, RP1, UP1, DN1, RP2 = range(6)
 BUS_ABOVE: Final = {EP0: 3, EP1: 4, RP1: 0, UP1: 1, DN1: 2, RP2: 0}
@@ -33,6 +36,19 @@ BRIDGE_REGISTERS: Final = {
     RP2: type1.describe(_ROOT_PORT),
 }
 """The ports' registers; one has what QEMU's ports have not."""
+
+
+def left_by_write(function: Mapping[str, Any], offset: int, size: int, before: int, written: int) -> int:
+    """What bytes of a function of the header hold after a write, by the access kinds of its registers."""
+    near = [r for r in function["registers"] if r["offset"] < offset + size and "count" not in r]
+    access = access_of(
+        r for entry in near if entry["offset"] + entry["width"] > offset for r in registers_of(entry)
+    )
+    after = 0
+    for at in range(size):
+        old, new = before >> 8 * at & 0xFF, written >> 8 * at & 0xFF
+        after |= (access[offset + at].after(old, new) if offset + at in access else new) << 8 * at
+    return after
 
 
 def offset(function: int, register: str) -> int:

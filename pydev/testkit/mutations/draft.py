@@ -209,7 +209,7 @@ def _count(trailer: dict[str, Any], records: Records) -> None:
     """What a trailer and the plugin's last word say of how many there are."""
     kinds = records["kind"]
     trace = trailer.get("trace")
-    if isinstance(trace, dict):
+    if isinstance(trace, dict) and isinstance(trace.get("writes"), int):
         trailer["trace"] = trace | {"writes": int((kinds == Kind.TRACE_WRITE).sum())}
     attribution = trailer.get("attribution")
     if isinstance(attribution, dict):

@@ -3,11 +3,15 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Final
 
 import numpy as np
 
 from pydev.recording.format import Kind
-from pydev.testkit.mutations.mutation import Clean, Mutation, kind_name
+from pydev.testkit.mutations.mutation import Clean, Mutation, Site, kind_name
+
+MOST_NAMED: Final = 256
+"""Events of which a mutation says which they are."""
 
 
 def of_recording(clean: Clean) -> Iterator[Mutation]:
@@ -50,4 +54,5 @@ def _without(
     clean: Clean, name: str, number: int, gone: "np.ndarray[tuple[int], np.dtype[np.bool_]]", detail: str = ""
 ) -> Mutation:
     heads = np.flatnonzero(gone).tolist()
-    return Mutation(name, kind_name(number), partial(clean.draft.without, heads), (), detail)
+    sites = tuple(Site(clean, head) for head in heads) if len(heads) <= MOST_NAMED else ()
+    return Mutation(name, kind_name(number), partial(clean.draft.without, heads), sites, detail)

@@ -117,12 +117,12 @@ def _with_flags(config: str, flags: int) -> str:
 def test_the_upper_half_of_a_wide_bar_counts_though_it_was_0(results: Results) -> None:
     assert result(results(wide_story()), "BAR-FINAL").outcome is Outcome.PASS
     story = wide_story()
-    story.write(T, EP0, BAR0 + 4, 1, 4)
+    story.write(T, EP0, BAR0 + 4, 1, 4, after=1)
     story.reconnect()
     assert causes(results(story)) == {"BAR-FINAL": None, "BAR-SIZING": "BAR-FINAL"}
     story = wide_story()
-    story.write(T, EP0, BAR0 + 4, 0xFFFFFFFF, 4)
-    story.write(T + 0.2, EP0, BAR0 + 4, 0, 4)
+    story.write(T, EP0, BAR0 + 4, 0xFFFFFFFF, 4, after=0xFFFFFFFF)
+    story.write(T + 0.2, EP0, BAR0 + 4, 0, 4, after=0)
     story.reconnect()
     assert causes(results(story)) == {"BAR-SIZING": None}
 

@@ -115,9 +115,9 @@ def test_the_way_back_to_d0_says_whether_the_function_resets(
     image = bytearray.fromhex(story.header["functions"][EP0]["config"])
     image[PMCSR] = image[PMCSR] & ~8 | keeps
     story.header["functions"][EP0]["config"] = image.hex()
-    story.write(232, EP0, PMCSR, 3 | keeps)
+    story.write(232, EP0, PMCSR, 3 | keeps, after=3 | keeps)
     story.block(232, 245, Gate.POWER_STATE)
-    story.write(245, EP0, PMCSR, keeps)
+    story.write(245, EP0, PMCSR, keeps, after=keeps)
     story.reconnect()
     messages = [finding.message for finding in result(results(story), "POWER-STATE").findings]
     assert messages == [

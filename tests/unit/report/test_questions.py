@@ -74,7 +74,7 @@ def test_what_changed_since_frozen_is_told_with_its_time_and_its_author(answers:
 
 
 def test_what_is_not_preserved_and_not_above_it_has_one_line(answers: Answers) -> None:
-    assert "04:00.0 ep1: COMMAND 0x103, no bus master, D0 00:02.0 rp2:" in answers(Story())
+    assert "04:00.0 ep1: COMMAND 0x102, no bus master, D0 00:02.0 rp2:" in answers(Story())
 
 
 def test_the_state_of_the_interrupts_at_the_jump_names_vectors_and_what_is_pending(answers: Answers) -> None:
